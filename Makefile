@@ -1,0 +1,37 @@
+# Two commands for a fresh machine: `make study` and `make test`. Both make the environment first, once.
+PYTHON ?= python3
+DATA ?= synthetic
+PROFILE ?= $(if $(filter real,$(DATA)),cpu,quick)
+REQUIREMENTS ?= requirements.txt
+BIN = .venv/bin
+INSTALLED = .venv/installed-$(notdir $(REQUIREMENTS))
+
+.PHONY: study test bench tensorboard requirements clean
+
+study: $(INSTALLED)
+	$(BIN)/tfproject study --data $(DATA) --profile $(PROFILE)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/input_pipeline.py
+
+tensorboard: $(INSTALLED)
+	$(BIN)/tensorboard --logdir runs
+
+# Installed anew only when what is to be installed has changed.
+$(INSTALLED): $(REQUIREMENTS) pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# The exact versions, worked out anew from pyproject.toml's ranges.
+requirements:
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra gpu --no-header pyproject.toml -o requirements-gpu.txt
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfproject.data import augmentation
+from tfproject.errors import UserError
+
+SEED = tf.constant([3, 4])
+
+
+def batches_of(toy_set, **options):
+    return list(toy_set.train.training_batches(3, 32, **options).as_numpy_iterator())
+
+
+def test_an_epoch_shows_every_image_at_most_once_and_epochs_differ(toy_set):
+    first, second = batches_of(toy_set, epochs=1), batches_of(toy_set, epochs=1, seed=1)
+    assert len(first) == 120 // 32
+    seen = np.concatenate([images for images, _ in first]).astype(np.uint8)
+    known = {image.tobytes(): label for image, label in zip(toy_set.train.images, toy_set.train.labels)}
+    labels = np.concatenate([labels for _, labels in first]).argmax(axis=1)
+    assert len({image.tobytes() for image in seen}) == 96
+    assert [known[image.tobytes()] for image in seen] == labels.tolist()
+    assert not np.array_equal(first[0][0], second[0][0])
+
+
+def test_a_pipeline_begun_later_gives_what_the_whole_one_gives_from_there(toy_set):
+    options = {"augment": ("symmetries", "shift", "cutout", "colour", "mixup", "cutmix"), "seed": 7, "epochs": 3}
+    whole, rest = batches_of(toy_set, **options), batches_of(toy_set, first_epoch=2, **options)
+    assert len(whole) == 9 and len(rest) == 3
+    for (images, labels), (same_images, same_labels) in zip(whole[6:], rest):
+        np.testing.assert_array_equal(images, same_images)
+        np.testing.assert_array_equal(labels, same_labels)
+    assert not np.array_equal(whole[0][0], whole[3][0])
+
+
+def test_evaluation_batches_keep_order_and_pixels(toy_set):
+    images = np.concatenate([images for images, _ in toy_set.val.batches(8).as_numpy_iterator()])
+    labels = np.concatenate([labels for _, labels in toy_set.val.batches(8).as_numpy_iterator()])
+    np.testing.assert_array_equal(images, toy_set.val.images)
+    np.testing.assert_array_equal(labels, toy_set.val.labels)
+    assert images.dtype == np.float32
+
+
+def test_symmetries_are_the_eight_of_the_square_and_all_occur():
+    image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1).repeat(3, axis=2)
+    eight = {np.rot90(m, k).tobytes() for m in (image, image[:, ::-1]) for k in range(4)}
+    images, _ = augmentation.symmetries(tf.constant(np.stack([image] * 400)), None, SEED)
+    counts = {}
+    for each in images.numpy():
+        counts[each.tobytes()] = counts.get(each.tobytes(), 0) + 1
+    assert set(counts) == eight
+    assert min(counts.values()) > 25  # 50 expected
+
+
+def test_shift_moves_by_every_offset_up_to_four_and_reflects():
+    rows, columns = np.meshgrid(np.arange(12), np.arange(12), indexing="ij")
+    image = np.stack([rows, columns, rows], axis=-1).astype(np.uint8)
+    padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
+    possible = {padded[y : y + 12, x : x + 12].tobytes() for y in range(9) for x in range(9)}
+    shifted, _ = augmentation.shift(tf.constant(np.stack([image] * 2000)), None, SEED)
+    assert {each.tobytes() for each in shifted.numpy()} == possible
+
+
+def test_flip_mirrors_about_half():
+    images = np.random.default_rng(0).integers(0, 255, (200, 4, 6, 3)).astype(np.uint8)
+    flipped = augmentation.flip(tf.constant(images), None, SEED)[0].numpy()
+    same = (flipped == images).all(axis=(1, 2, 3))
+    assert (same | (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))).all()
+    assert 60 < same.sum() < 140
+
+
+def test_cutout_hides_a_square_of_the_stated_size():
+    images = tf.zeros((300, 32, 32, 3), tf.uint8)
+    hidden = (augmentation.cutout(images, None, SEED)[0].numpy() == 127).all(axis=-1).sum(axis=(1, 2))
+    assert hidden.max() in (7 * 7, 8 * 8) and hidden.min() >= 16
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_mixed_labels_follow_the_share_of_each_image(name):
+    images = np.stack([np.full((16, 16, 3), 200), np.zeros((16, 16, 3))]).astype(np.uint8)
+    for seed in range(8):
+        mixed, labels = augmentation.BY_NAME[name](tf.constant(images), tf.eye(2), tf.constant([seed, 1]))
+        share = tf.cast(mixed, tf.float32).numpy().mean(axis=(1, 2, 3)) / 200
+        np.testing.assert_allclose(labels.numpy()[:, 0], share, atol=1e-5)
+        np.testing.assert_allclose(labels.numpy().sum(axis=1), 1, atol=1e-6)
+
+
+def test_colour_stays_in_range_and_changes_each_image_differently():
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)
+    changed = augmentation.colour(tf.constant(images), None, SEED)[0].numpy()
+    assert changed.min() >= 0 and changed.max() <= 255
+    shift = (changed.mean(axis=(1, 2, 3)) / images.mean(axis=(1, 2, 3))).round(4)
+    assert len(set(shift)) == 8
+
+
+def test_mistakes_are_told_in_a_sentence(toy_set):
+    with pytest.raises(UserError, match="Unknown augmentation 'rotate'"):
+        toy_set.train.training_batches(3, 32, augment=("rotate",))
+    with pytest.raises(UserError, match="batch size 500 is larger than the 120"):
+        toy_set.train.training_batches(3, 500)
+    with pytest.raises(UserError, match="needs square images"):
+        augmentation.check(("symmetries",), (None, 32, 48, 3))

@@ -1,0 +1,316 @@
+"""Models saved and loaded, and image files on disk predicted with them."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfproject import evaluation
+from tfproject.data.image_set import Split
+from tfproject.errors import UserError
+from tfproject.evaluation import find_images, predict_files, saved_models
+
+CLASSES = ("river", "forest, mixed", "sea")
+
+
+def tiny_model(outputs=3):
+    keras.utils.set_random_seed(3)
+    image = keras.Input((10, 12, 3), name="image")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(8, 3, name="stem")(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.5)(keras.layers.LeakyReLU()(x))
+    x = keras.layers.Flatten()(x)
+    output = keras.layers.Dense(outputs, activation="softmax", kernel_initializer="he_normal")(x)
+    return keras.Model(image, output, name="tiny")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return saved_models.save(tiny_model(), tmp_path / "tiny.keras", CLASSES, data="made up")
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    """27 PNG files and the split that they hold."""
+    generator = np.random.default_rng(5)
+    images = generator.integers(0, 256, (27, 10, 12, 3), dtype=np.uint8)
+    folder = tmp_path / "tiles"
+    for i, image in enumerate(images):
+        path = folder / f"{i % 3}" / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    order = sorted(range(27), key=lambda i: (i % 3, i))
+    return folder, Split(images[order], np.array(order) % 3, tuple(f"{i % 3}/{i:02d}.png" for i in order))
+
+
+def one_sentence(error):
+    text = str(error.value)
+    return text.endswith(".") and ". " not in text and "\n" not in text
+
+
+def write_card(path, **content):
+    path.with_suffix(".json").write_text(json.dumps({"class_names": list(CLASSES), "image_size": [10, 12], **content}))
+
+
+class TestSavedModels:
+    def test_round_trip(self, tmp_path):
+        model = tiny_model()
+        model.compile("adam", "sparse_categorical_crossentropy")
+        images = np.random.default_rng(0).uniform(0, 255, (4, 10, 12, 3)).astype("float32")
+        model.fit(images, np.array([0, 1, 2, 0]), verbose=0)
+        path = saved_models.save(model, tmp_path / "m.keras", CLASSES, data="eurosat", accuracy=0.5)
+        loaded = saved_models.load(path)
+        np.testing.assert_array_equal(loaded.model(images), model(images))
+        assert loaded.class_names == CLASSES
+        assert loaded.image_size == (10, 12)
+        assert loaded.card["data"] == "eurosat" and loaded.card["accuracy"] == 0.5
+        assert sorted(os.listdir(tmp_path)) == ["m.json", "m.keras"]
+        assert model.optimizer is not None  # the model that was saved can be trained on
+
+    def test_a_model_within_the_model(self, tmp_path):
+        image = keras.Input((10, 12, 3))
+        inner = tiny_model(outputs=5)
+        model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(inner(image)))
+        loaded = saved_models.load(saved_models.save(model, tmp_path / "nested.keras", CLASSES))
+        images = np.random.default_rng(0).uniform(0, 255, (4, 10, 12, 3)).astype("float32")
+        np.testing.assert_array_equal(loaded.model(images), model(images))
+
+    def test_optimiser_is_left_out(self, tmp_path):
+        model = tiny_model()
+        model.compile("adam", "sparse_categorical_crossentropy")
+        model.fit(np.zeros((2, 10, 12, 3), "float32"), np.array([0, 1]), verbose=0)
+        model.save(tmp_path / "whole.keras")
+        saved_models.save(model, tmp_path / "plain.keras", CLASSES)
+        with zipfile.ZipFile(tmp_path / "plain.keras") as archive:
+            assert not json.loads(archive.read("config.json")).get("compile_config")
+        assert (tmp_path / "plain.keras").stat().st_size < 0.7 * (tmp_path / "whole.keras").stat().st_size
+
+    def test_keras_alone_loads_it(self, saved):
+        program = f"import keras; m = keras.models.load_model({str(saved)!r}); print(m.output_shape)"
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd="/", check=True)
+        assert "(None, 3)" in result.stdout
+
+    def test_loading_says_nothing(self, saved):
+        program = f"from tfproject.evaluation import saved_models; saved_models.load({str(saved)!r})"
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert result.stdout == result.stderr == ""
+
+    @pytest.mark.parametrize("name", ["absent.keras", "model.h5", "text.keras", "truncated.keras", "flipped.keras"])
+    def test_wrong_files(self, tmp_path, saved, name):
+        path = tmp_path / name
+        content = bytearray(saved.read_bytes())
+        if name == "model.h5":
+            path.write_bytes(content)
+        elif name == "text.keras":
+            path.write_text("this is no model")
+        elif name == "truncated.keras":
+            path.write_bytes(content[: len(content) // 2])
+        elif name == "flipped.keras":
+            content[len(content) // 2] ^= 255
+            path.write_bytes(content)
+        write_card(path)
+        with pytest.raises(UserError, match=name) as error:
+            saved_models.load(path)
+        assert one_sentence(error)
+
+    def test_weights_that_do_not_fit_the_architecture(self, tmp_path, saved):
+        other = saved_models.save(tiny_model(outputs=4), tmp_path / "other.keras", ["a", "b", "c", "d"])
+        mixed = tmp_path / "mixed.keras"
+        with zipfile.ZipFile(mixed, "w") as archive, zipfile.ZipFile(saved) as ours, zipfile.ZipFile(other) as theirs:
+            for source, name in ((ours, "metadata.json"), (ours, "config.json"), (theirs, "model.weights.h5")):
+                archive.writestr(name, source.read(name))
+        write_card(mixed)
+        with pytest.raises(UserError, match="Keras cannot load") as error:
+            saved_models.load(mixed)
+        assert one_sentence(error)
+
+    def test_programs_in_models_are_refused(self, tmp_path):
+        class Ours(keras.layers.Layer):
+            def call(self, x):
+                return x
+
+        def doubled(x):
+            return 2 * x
+
+        foreign = {
+            "Lambda": keras.layers.Lambda(lambda x: x),
+            "Ours": Ours(),
+            "doubled": keras.layers.Activation(doubled),
+        }
+        for what, layer in foreign.items():
+            image = keras.Input((10, 12, 3))
+            inner = keras.Model(image, layer(image))  # hidden in a model within the model
+            output = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(inner(image)))
+            model = keras.Model(image, output)
+            path = tmp_path / f"{what}.keras"
+            model.save(path)
+            write_card(path)
+            for refused in (lambda: saved_models.load(path), lambda: saved_models.save(model, path, CLASSES)):
+                with pytest.raises(UserError, match=what) as error:
+                    refused()
+                assert one_sentence(error)
+
+    @pytest.mark.parametrize(
+        "content",
+        [None, "{", "[]", '{"class_names": ["a", "b", "c"]}', '{"class_names": "abc", "image_size": [10, 12]}',
+         '{"class_names": ["a", "b", "c"], "image_size": "10x12"}'],
+    )  # fmt: skip
+    def test_missing_or_damaged_sidecar(self, saved, content):
+        sidecar = saved.with_suffix(".json")
+        sidecar.unlink()
+        if content is not None:
+            sidecar.write_text(content)
+        with pytest.raises(UserError, match="tiny.json") as error:
+            saved_models.load(saved)
+        assert one_sentence(error)
+
+    def test_sidecar_of_another_model(self, saved):
+        write_card(saved, class_names=["a", "b"])
+        with pytest.raises(UserError, match="3 outputs .* 2 classes"):
+            saved_models.load(saved)
+        write_card(saved, image_size=[64, 64])
+        with pytest.raises(UserError, match="10x12 .* 64x64"):
+            saved_models.load(saved)
+
+    def test_input_that_is_not_rgb(self, tmp_path):
+        image = keras.Input((10, 12, 1))
+        model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(image)))
+        path = tmp_path / "grey.keras"
+        model.save(path)
+        write_card(path)
+        with pytest.raises(UserError, match="RGB") as error:
+            saved_models.load(path)
+        assert one_sentence(error)
+
+    def test_saving_where_it_cannot_be(self, tmp_path):
+        with pytest.raises(UserError, match="cannot be written"):
+            saved_models.save(tiny_model(), tmp_path / "absent" / "m.keras", CLASSES)
+        with pytest.raises(UserError, match="m.h5"):
+            saved_models.save(tiny_model(), tmp_path / "m.h5", CLASSES)
+        with pytest.raises(UserError, match="3 outputs for 1"):
+            saved_models.save(tiny_model(), tmp_path / "m.keras", ["one"])
+        assert not any(tmp_path.iterdir())
+
+
+class TestFindImages:
+    def test_folders_files_and_what_is_hidden(self, tmp_path):
+        for name in ("b/2.JPG", "b/1.png", "a/x/3.tif", "b/notes.txt", "b/.4.png", ".hidden/5.png", "odd.dat"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        found = find_images([tmp_path / "b" / "2.JPG", tmp_path, str(tmp_path / "odd.dat")])
+        assert [str(path.relative_to(tmp_path)) for path in found] == ["b/2.JPG", "a/x/3.tif", "b/1.png", "odd.dat"]
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(UserError, match="absent") as error:
+            find_images([tmp_path / "absent"])
+        assert one_sentence(error)
+        with pytest.raises(UserError, match="no image") as error:
+            find_images([tmp_path])
+        assert one_sentence(error)
+
+
+class TestPredictFiles:
+    @pytest.mark.parametrize("batch_size", [1, 4, 128])
+    def test_agrees_with_evaluate(self, saved, tiles, batch_size):
+        folder, split = tiles
+        model = saved_models.load(saved)
+        predictions = predict_files(model, find_images([folder]), batch_size=batch_size)
+        assert predictions.names == tuple(str(folder / name) for name in split.names)
+        np.testing.assert_allclose(predictions.probabilities, model.model(split.images.astype("float32")), atol=1e-5)
+        result = evaluation.evaluate(model.model, split, CLASSES, batch_size=16)
+        confusion = np.zeros((3, 3), int)
+        np.add.at(confusion, (split.labels, [CLASSES.index(name) for name in predictions.classes]), 1)
+        assert confusion.tolist() == result.confusion
+        assert len(set(predictions.classes)) > 1
+
+    def test_other_sizes_are_resized(self, saved, tmp_path):
+        Image.new("RGB", (300, 200), (10, 200, 30)).save(tmp_path / "large.png")
+        Image.new("RGB", (12, 10), (10, 200, 30)).save(tmp_path / "small.png")
+        predictions = predict_files(saved_models.load(saved), [tmp_path / "large.png", tmp_path / "small.png"])
+        np.testing.assert_allclose(*predictions.probabilities, atol=1e-6)
+
+    def test_bad_files_are_listed_and_the_others_predicted(self, saved, tiles):
+        folder, _ = tiles
+        model = saved_models.load(saved)
+        paths = find_images([folder])
+        whole = predict_files(model, paths)
+        (folder / "0/00.png").write_text("<html>no image</html>")
+        (folder / "1/04.png").write_bytes(b"")
+        content = (folder / "2/26.png").read_bytes()
+        (folder / "2/26.png").write_bytes(content[: len(content) // 2])
+        predictions = predict_files(model, [*paths, folder / "gone.png"], batch_size=4)
+        bad = [str(folder / name) for name in ("0/00.png", "1/04.png", "2/26.png", "gone.png")]
+        assert [image.name for image in predictions.bad] == bad
+        assert all(image.reason for image in predictions.bad)
+        kept = [i for i, name in enumerate(whole.names) if name not in bad]
+        assert predictions.names == tuple(whole.names[i] for i in kept)
+        np.testing.assert_allclose(predictions.probabilities, whole.probabilities[kept], atol=1e-6)
+        assert "4 of 28 files could not be read:" in predictions.to_text()
+
+    def test_nothing_but_bad_files(self, saved, tmp_path):
+        (tmp_path / "x.jpg").write_text("text")
+        predictions = predict_files(saved_models.load(saved), [tmp_path / "x.jpg"])
+        assert len(predictions) == 0 and predictions.probabilities.shape == (0, 3)
+        predictions.to_csv(tmp_path / "out.csv")
+        assert predictions.to_text().startswith("1 of 1 files could not be read:")
+        with open(tmp_path / "out.csv") as file:
+            assert len(list(csv.reader(file))) == 1
+
+    def test_eight_views_need_square_images(self, saved, tiles):
+        with pytest.raises(UserError, match="10x12"):
+            predict_files(saved_models.load(saved), find_images([tiles[0]]), views=8)
+
+
+class TestOutput:
+    @pytest.fixture
+    def predictions(self, saved, tiles, tmp_path):
+        folder, _ = tiles
+        names = ["a, b.png", 'say "x"\nand y.png', os.fsdecode(b"latin-\xe9.png"), "plain.png"]
+        for i, name in enumerate(names):
+            shutil.copy(folder / "0" / f"{3 * i:02d}.png", tmp_path / name)
+        (tmp_path / "bad.png").write_text("text")
+        return predict_files(saved_models.load(saved), [tmp_path / name for name in (*names, "bad.png")])
+
+    def test_csv(self, predictions, tmp_path):
+        predictions.to_csv(tmp_path / "out.csv")
+        with open(tmp_path / "out.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            header, *rows = csv.reader(file)
+        assert header == ["file", "class", "probability", *CLASSES]
+        assert [row[0] for row in rows] == list(predictions.names)
+        assert [row[1] for row in rows] == predictions.classes
+        np.testing.assert_allclose([float(row[2]) for row in rows], predictions.confidences, atol=1e-6)
+        values = np.array([row[3:] for row in rows], dtype=float)
+        np.testing.assert_allclose(values, predictions.probabilities, atol=1e-6)
+
+    def test_json(self, predictions, tmp_path):
+        predictions.to_json(tmp_path / "out.json")
+        content = json.loads((tmp_path / "out.json").read_text())
+        assert [row["file"] for row in content["predictions"]] == list(predictions.names)
+        assert [row["class"] for row in content["predictions"]] == predictions.classes
+        for row, expected in zip(content["predictions"], predictions.probabilities):
+            assert list(row["probabilities"]) == list(CLASSES)
+            np.testing.assert_allclose(list(row["probabilities"].values()), expected, atol=1e-6)
+        assert [row["file"] for row in content["bad"]] == [str(tmp_path / "bad.png")]
+
+    def test_text_is_a_line_per_file_in_columns(self, predictions):
+        text = predictions.to_text()
+        text.encode()  # no half characters that a terminal cannot show
+        table, bad = text.split("\n\n")
+        assert len({len(line) for line in table.splitlines()}) == 1
+        assert len(table.splitlines()) == 1 + len(predictions)
+        assert "bad.png: " in bad
+
+    def test_files_that_cannot_be_written(self, predictions, tmp_path):
+        for write in (predictions.to_csv, predictions.to_json):
+            with pytest.raises(UserError, match="cannot be written") as error:
+                write(tmp_path / "absent" / "out")
+            assert one_sentence(error)

@@ -1,0 +1,241 @@
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import toy
+
+from tfproject import models, training
+from tfproject.errors import UserError
+from tfproject.training import Recipe, checkpoints
+from tfproject.training.optimization import WarmupThenDecay
+
+RECIPE = Recipe(
+    epochs=3, batch_size=40, optimizer="muon", learning_rate=0.005, weight_decay=0.1, label_smoothing=0.1,
+    augment=("symmetries", "shift"), precision="float32", jit_compile=False, seed=5,
+)  # fmt: skip
+
+
+def weights_of(run):
+    return keras.models.load_model(run.directory / "model.keras").get_weights()
+
+
+def assert_identical(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def whole_run(toy_set, tmp_path_factory):
+    return training.fit(toy.network, toy_set, RECIPE, tmp_path_factory.mktemp("run") / "whole", progress=False)
+
+
+def test_a_run_says_what_it_was_made_of(whole_run, toy_set):
+    assert whole_run.finished and whole_run.recipe == RECIPE
+    assert whole_run.read("recipe.json")["data"]["sha256"] == toy_set.fingerprint
+    environment = whole_run.read("environment.json")
+    assert environment["packages"]["keras"] == keras.__version__ and environment["seed"] == 5
+    assert environment["cores"] >= 1 and environment["processor"]["name"]
+    history = whole_run.history
+    assert history["epoch"] == [1, 2, 3] and history["loss"][-1] < history["loss"][0]
+    final = whole_run.metrics["training"]["final"]
+    assert final["val_accuracy"] == pytest.approx(history["val_accuracy"][-1])
+    assert whole_run.metrics["training"]["parameters"] == whole_run.model.count_params()
+
+
+def test_the_saved_model_scores_as_history_says(whole_run, toy_set):
+    predicted = whole_run.model.predict(toy_set.val.images.astype("float32"), verbose=0).argmax(axis=1)
+    assert (predicted == toy_set.val.labels).mean() == pytest.approx(whole_run.history["val_accuracy"][-1], abs=1e-6)
+
+
+def test_the_logs_can_be_read_back(whole_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    whole_run.log_figure("tint", _png())
+    tags = {}
+    for part in ("train", "validation", "figures"):
+        logs = EventAccumulator(str(whole_run.directory / "tensorboard" / part)).Reload()
+        tags[part] = logs.Tags()
+    assert {"epoch_loss", "epoch_accuracy"} <= set(tags["train"]["tensors"])
+    assert tags["train"]["graph"]
+    assert "epoch_accuracy" in tags["validation"]["tensors"]
+    assert "tint" in tags["figures"]["tensors"]
+
+
+def _png():
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole_run, toy_set, tmp_path):
+    again = training.fit(toy.network, toy_set, RECIPE, tmp_path / "again", progress=False)
+    assert_identical(weights_of(whole_run), weights_of(again))
+    other = dataclasses.replace(RECIPE, seed=6, epochs=1)
+    other = training.fit(toy.network, toy_set, other, tmp_path / "other", progress=False)
+    assert not np.array_equal(weights_of(whole_run)[0], weights_of(other)[0])
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("damage", [None, "truncated", "flipped"])
+def test_an_interrupted_run_goes_on_to_the_same_weights(whole_run, toy_set, tmp_path, monkeypatch, damage):
+    saved = checkpoints.save
+
+    def save_then_stop(directory, model, history):
+        saved(directory, model, history)
+        if len(history) == 2:
+            raise Stop
+
+    monkeypatch.setattr(checkpoints, "save", save_then_stop)
+    with pytest.raises(Stop):
+        training.fit(toy.network, toy_set, RECIPE, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    newest = tmp_path / "run" / "checkpoints" / "epoch-0002.npz"
+    content = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        newest.write_bytes(content[: len(content) // 2])
+    if damage == "flipped":
+        content[len(content) // 3] ^= 0xFF
+        newest.write_bytes(content)
+    (tmp_path / "run" / "checkpoints" / ".epoch-0003.npz.x1").write_bytes(b"half written")
+    run = training.fit(toy.network, toy_set, RECIPE, tmp_path / "run", progress=False)
+    assert_identical(weights_of(whole_run), weights_of(run))
+    assert run.history["loss"] == whole_run.history["loss"]
+
+
+def run_python(code, *arguments, **options):
+    """A new Python process that finds the tests' own modules."""
+    path = str(pathlib.Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment, **options)
+
+
+TRAIN = "import sys, toy, test_training as t; t.training.fit(toy.network, toy.image_set(), t.RECIPE, sys.argv[1])"
+
+
+def test_killed_with_minus_9_and_begun_again_it_ends_the_same(whole_run, tmp_path):
+    process = run_python(TRAIN, tmp_path / "run", stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "run" / "checkpoints" / "epoch-0001.npz"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and checkpoint.exists()
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert run_python(TRAIN, tmp_path / "run", stderr=subprocess.DEVNULL).wait(timeout=200) == 0
+    assert_identical(weights_of(whole_run), weights_of(training.Run(tmp_path / "run")))
+
+
+MIRRORED = """
+import dataclasses, sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import test_training, toy
+recipe = dataclasses.replace(test_training.RECIPE, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4)
+assert len(tf.config.list_logical_devices("CPU")) == 2
+for strategy in ("single", "mirrored"):
+    directory = sys.argv[1] + "/" + strategy
+    test_training.training.fit(toy.network_in_float64, toy.image_set(), recipe, directory, strategy=strategy)
+"""
+
+
+def test_two_devices_give_the_result_of_one(tmp_path):
+    process = run_python(MIRRORED, tmp_path, stderr=subprocess.PIPE, text=True)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors[-2000:]
+    one, two = (training.Run(tmp_path / name) for name in ("single", "mirrored"))
+    for a, b in zip(weights_of(one), weights_of(two)):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+    np.testing.assert_allclose(one.history["loss"], two.history["loss"], rtol=1e-5)
+    assert one.history["loss"][0] > 1.5 * one.history["loss"][-1]
+
+
+def test_another_run_in_the_same_directory_is_refused(whole_run, toy_set):
+    with pytest.raises(UserError, match="add --resume"):
+        training.fit(toy.network, toy_set, RECIPE, whole_run.directory, resume=False)
+    with pytest.raises(UserError, match="another recipe"):
+        training.fit(toy.network, toy_set, dataclasses.replace(RECIPE, epochs=4), whole_run.directory)
+    with pytest.raises(UserError, match="another network"):
+        training.fit(toy.network_in_float64, toy_set, RECIPE, whole_run.directory)
+
+
+def test_divergence_is_told(toy_set, tmp_path):
+    recipe = dataclasses.replace(RECIPE, optimizer="sgd", learning_rate=1e20, schedule="constant")
+    with pytest.raises(UserError, match="diverged in epoch 1"):
+        training.fit(toy.network, toy_set, recipe, tmp_path / "run", progress=False)
+
+
+def test_auto_is_resolved_by_measuring_once(toy_set, tmp_path):
+    from tfproject.training import acceleration
+
+    recipe = dataclasses.replace(RECIPE, precision="auto", jit_compile=False, epochs=1)
+    resolved = acceleration.resolve(recipe, toy.network, (16, 16, 3), 3)
+    assert resolved.precision in ("float32", "mixed_bfloat16", "mixed_float16")
+    (measured,) = json.loads(acceleration.cache_path().read_text()).values()
+    assert all(rate > 0 for rate in measured.values()) and len(measured) == 2
+    # What was measured decides the next time too: a machine does not change its mind from run to run.
+    forged = {key: dict.fromkeys(measured, 1.0) | {"mixed_bfloat16 plain": 9.0}
+              for key in json.loads(acceleration.cache_path().read_text())}  # fmt: skip
+    acceleration.cache_path().write_text(json.dumps(forged))
+    assert acceleration.resolve(recipe, toy.network, (16, 16, 3), 3).precision == "mixed_bfloat16"
+
+
+def test_low_precision_leaves_a_float32_model(toy_set, tmp_path):
+    recipe = dataclasses.replace(RECIPE, precision="mixed_bfloat16", epochs=1)
+    run = training.fit(toy.network, toy_set, recipe, tmp_path / "run", progress=False)
+    assert {layer.dtype_policy.name for layer in run.model.layers} == {"float32"}
+
+
+def test_recipes_go_to_json_and_back_and_say_what_is_wrong():
+    assert Recipe.from_json(json.loads(json.dumps(RECIPE.to_json()))) == RECIPE
+    for field, value, words in [
+        ("epochs", 0, "epochs is 0; it must be at least 1"),
+        ("learning_rate", float("nan"), "learning_rate is nan"),
+        ("optimizer", "adamax", "one of sgd, adam, adamw, muon"),
+        ("batch_size", "many", "must be of type int"),
+        ("precision", "float8", "must be one of auto"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            Recipe(**{field: value})
+    with pytest.raises(UserError, match="no 'momentun'"):
+        Recipe.from_json({"momentun": 0.9})
+
+
+def test_schedules_rise_to_the_peak_and_end_at_zero():
+    for shape in ("one-cycle", "cosine"):
+        schedule = WarmupThenDecay(0.4, steps=100, warmup=0.2, shape=shape)
+        rates = [float(schedule(step)) for step in range(101)]
+        assert rates[0] == 0 and rates[100] == pytest.approx(0, abs=1e-7)
+        assert max(rates) == pytest.approx(0.4) and int(np.argmax(rates)) == 20
+        assert rates[10] == pytest.approx(0.2)
+        assert rates[60] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
+def test_weight_decay_leaves_biases_and_norms_alone(optimizer, toy_set):
+    from tfproject.training.optimization import make_optimizer
+
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, learning_rate=0.1, schedule="constant")
+    model = models.custom_cnn((16, 16, 3), 3)
+    before = {w.path: w.numpy() for w in model.trainable_weights}
+    step = make_optimizer(recipe, 10)
+    step.build(model.trainable_variables)
+    step.apply([keras.ops.zeros(w.shape) for w in model.trainable_weights], model.trainable_weights)
+    for weight in model.trainable_weights:
+        moved = not np.allclose(weight.numpy(), before[weight.path])
+        assert moved == (weight.path.endswith("kernel") and (optimizer != "muon" or len(weight.shape) == 4)), weight.path

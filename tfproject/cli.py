@@ -1,0 +1,247 @@
+"""The `tfproject` command: arguments in, one call, what came out on the screen.
+
+Nothing heavy is imported before the arguments are understood: `--help` answers at once.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+import warnings
+
+from tfproject.errors import UserError
+from tfproject.native_log import native_log_silenced
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _data_options(parser):
+    group = parser.add_argument_group("data")
+    group.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder that holds the set")
+    group.add_argument(
+        "--split-files", type=pathlib.Path, metavar="DIR", help="folder with *-train.txt, *-val.txt, *-test.txt: file names"
+    )
+    group.add_argument(
+        "--split-method", choices=("own", "holdout", "files"), help="the set's own split, a stratified 70/15/15, or lists"
+    )
+    group.add_argument("--seed", type=int, default=0, help="of the split and of training (default 0)")
+    group.add_argument(
+        "--on-bad-image", choices=("list", "fail"), default="list", help="leave out unreadable files and list them, or stop"
+    )
+
+
+def _training_options(parser):
+    from tfproject.training.recipe import Recipe
+
+    parser.add_argument("--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)")
+    parser.add_argument("--profile", choices=("quick", "cpu"), help="default: quick for synthetic data, else cpu")
+    parser.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (default runs/…)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that the directory holds")
+    parser.add_argument("--strategy", choices=("single", "mirrored"), default="single", help="one device, or all")
+    parser.add_argument("--trace", action="store_true", help="record a TensorBoard profile of ten steps")
+    _data_options(parser)
+    group = parser.add_argument_group("recipe", "what to change in the profile's recipe")
+    for field in dataclasses.fields(Recipe):
+        if field.name == "seed":
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        if field.name == "augment":
+            group.add_argument(flag, nargs="*", metavar="NAME")
+        elif field.name == "jit_compile":
+            group.add_argument(flag, choices=("true", "false", "auto"))
+        else:
+            group.add_argument(flag, type=field.type, metavar=field.type.__name__.upper())
+
+
+def _overrides(arguments):
+    from tfproject.training.recipe import Recipe
+
+    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(Recipe) if f.name != "seed"}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "jit_compile" in given:
+        given["jit_compile"] = {"true": True, "false": False, "auto": "auto"}[given["jit_compile"]]
+    return given
+
+
+def build_parser():
+    """The command line, as an argparse parser; `run` in the result is the function to call with it."""
+    from tfproject import __version__, models
+
+    parser = _Parser(prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(needs_tensorflow=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    command = commands.add_parser("study", help="run all tasks, what is missing of them")
+    command.add_argument("--data", choices=("real", "synthetic"), default="synthetic")
+    command.add_argument("--profile", choices=("quick", "cpu"), help="default: quick for synthetic data, else cpu")
+    command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (default runs/study-…)")
+    _data_options(command)
+    command.set_defaults(run=_study)
+
+    command = commands.add_parser("task5", help="land use and land cover from EuroSAT: train, test, describe")
+    command.add_argument("--network", choices=models.NAMES, default="land_cover_cnn")
+    command.add_argument("--publish", action="store_true", help="copy the model to saved_models/ and the numbers to results/")
+    _training_options(command)
+    command.set_defaults(run=_task5)
+
+    command = commands.add_parser("data", help="get or check an image set")
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
+    action = actions.add_parser("prepare", help="download a set to where the other commands find it")
+    action.add_argument("name")
+    action.add_argument("--data-dir", type=pathlib.Path, metavar="DIR")
+    action.set_defaults(run=_data_prepare)
+    action = actions.add_parser("check", help="audit a set: counts, sizes, bad files, duplicates, conflicting labels")
+    action.add_argument("name", help="a set's name, or a folder or zip of images")
+    action.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the audit as JSON")
+    _data_options(action)
+    action.set_defaults(run=_data_check)
+
+    command = commands.add_parser("evaluate", help="score a model on a split of an image set")
+    command.add_argument("model", help="a .keras file with its .json beside it")
+    command.add_argument("--data", required=True, help="a set's name, or a folder or zip of images")
+    command.add_argument("--split", choices=("train", "val", "test"), default="test")
+    command.add_argument("--views", type=int, choices=(1, 8), default=1, help="8: mean over the symmetries of the square")
+    command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the scores as JSON")
+    _data_options(command)
+    command.set_defaults(run=_evaluate)
+
+    command = commands.add_parser("predict", help="classify images")
+    command.add_argument("model", help="a .keras file with its .json beside it")
+    command.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER")
+    command.add_argument("--views", type=int, choices=(1, 8), default=1, help="8: mean over the symmetries of the square")
+    command.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the table as CSV")
+    command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
+    command.set_defaults(run=_predict, needs_tensorflow=False)
+    return parser
+
+
+def _profile(arguments):
+    return arguments.profile or ("quick" if arguments.data.startswith("synthetic") else "cpu")
+
+
+def _load_options(arguments):
+    return {
+        "split_method": arguments.split_method, "split_files": arguments.split_files, "seed": arguments.seed,
+        "data_dir": arguments.data_dir, "on_bad_image": arguments.on_bad_image,
+    }  # fmt: skip
+
+
+def _load(arguments, name, image_size=None):
+    from tfproject import data
+
+    options = _load_options(arguments)
+    return data.load(name, split=options.pop("split_method"), image_size=image_size, **options)
+
+
+def _study(arguments):
+    from tfproject.tasks import study
+
+    profile = _profile(arguments)
+    directory = arguments.run_dir or pathlib.Path("runs", f"study-{arguments.data}-{profile}")
+    report = study.run_study(arguments.data, profile, directory, **_load_options(arguments))
+    print(f"Report: {report}")
+    print(f"TensorBoard logs: {directory} (tensorboard --logdir {directory})")
+
+
+def _task5(arguments):
+    from tfproject.tasks import task5_eurosat
+
+    profile = _profile(arguments)
+    data_name = pathlib.Path(arguments.data).name
+    split = arguments.split_files.name if arguments.split_files else arguments.split_method or "default-split"
+    directory = arguments.run_dir or pathlib.Path("runs", f"task5-{data_name}-{split}-seed{arguments.seed}-{profile}")
+    run = task5_eurosat.run_task(
+        arguments.data, profile, directory,
+        network=arguments.network, overrides=_overrides(arguments), strategy=arguments.strategy, resume=arguments.resume,
+        trace=arguments.trace, **_load_options(arguments),
+    )  # fmt: skip
+    test = run.metrics["test"]
+    low, high = test["accuracy_interval"]
+    print(f"Test accuracy: {test['accuracy']:.2%} of {test['count']:,} images (95 % interval {low:.2%} to {high:.2%})")
+    print(f"Model: {run.model_path}")
+    print(f"Report: {run.directory / 'report.html'}")
+    print(f"TensorBoard logs: {run.directory / 'tensorboard'}")
+    if arguments.publish:
+        model, results = task5_eurosat.publish(run)
+        print(f"Published: {model} and {results}")
+
+
+def _data_prepare(arguments):
+    from tfproject.data import catalog
+
+    print(catalog.prepare(arguments.name, arguments.data_dir))
+
+
+def _data_check(arguments):
+    import json
+
+    from tfproject.data import audit
+    from tfproject.files import write_atomically
+
+    report = audit.audit(_load(arguments, arguments.name))
+    print(audit.to_text(report))
+    if arguments.json:
+        write_atomically(arguments.json, json.dumps(report, indent=1) + "\n")
+
+
+def _evaluate(arguments):
+    import json
+
+    from tfproject import evaluation
+    from tfproject.files import write_atomically
+
+    saved = evaluation.saved_models.load(arguments.model)
+    image_set = _load(arguments, arguments.data, saved.image_size)
+    if image_set.class_names != saved.class_names:
+        raise UserError(
+            f"{arguments.model} knows the classes {', '.join(saved.class_names)} and {image_set.name} has "
+            f"{', '.join(image_set.class_names)}; evaluate a model on a set with its own classes."
+        )
+    split = getattr(image_set, arguments.split)
+    scores = evaluation.evaluate(saved.model, split, saved.class_names, views=arguments.views)
+    print(evaluation.summary_text(scores))
+    if arguments.json:
+        write_atomically(arguments.json, json.dumps(scores.to_json(), indent=1) + "\n")
+
+
+def _predict(arguments):
+    from tfproject import evaluation
+
+    paths = evaluation.find_images(arguments.paths)
+    saved = evaluation.saved_models.load(arguments.model)
+    predictions = evaluation.predict_files(saved, paths, views=arguments.views)
+    print(predictions.to_text())
+    if arguments.csv:
+        predictions.to_csv(arguments.csv)
+    if arguments.json:
+        predictions.to_json(arguments.json)
+    if not len(predictions):
+        raise UserError(f"None of the {len(predictions.bad)} files could be read; the reasons are above.")
+
+
+def main(argv=None):
+    """Run the command; returns the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.showwarning = lambda message, *_: print(f"tfproject: warning: {message}", file=sys.stderr)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    arguments = build_parser().parse_args(argv)
+    try:
+        if arguments.needs_tensorflow:
+            with native_log_silenced():
+                import tensorflow  # noqa: F401 - said here once, quietly, whoever imports it next
+        arguments.run(arguments)
+    except UserError as error:
+        print(f"tfproject: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tfproject: interrupted; what is finished is kept, and training goes on with --resume.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
+        return 0
+    return 0

@@ -1,0 +1,325 @@
+"""An audit of an image set: counts, bad files, duplicates exact and near, conflicting labels.
+
+Near duplicates (the same picture re-encoded, a little brighter, resized or cropped by a pixel or two) are found in two steps:
+
+1. A 64-bit perceptual hash of each image: grey, averaged down to 32x32, the 8x8 lowest frequencies of its cosine
+   transform, each compared with their median (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash
+   Functions", section 3.2.1). Pairs whose hashes differ in at most `MAX_HASH_DISTANCE` bits are candidates.
+2. The candidates' own pixels. A hash holds signs only, and photos of one subject or tiles of one land cover share many
+   of them, so most candidates in a large set are false. A pair is kept when its 32x32 grey thumbnails correlate by at
+   least `MIN_CORRELATION`, and their mean grey differs by at most `MAX_MEAN_DIFFERENCE`.
+
+Both steps look at an image's deviations from its mean. In an almost even image (open sea) these are grain and encoding
+artefacts, in which every such image resembles every other or none, by chance. Images with a thumbnail contrast below
+`MIN_CONTRAST` are therefore compared exactly only; the report counts them.
+"""
+
+import collections
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from tfproject.errors import UserError
+
+MAX_HASH_DISTANCE = 10
+MIN_CORRELATION = 0.98
+MAX_MEAN_DIFFERENCE = 24  # of 255
+MIN_CONTRAST = 3  # standard deviation, of 255
+LIST_LIMIT = 1000  # a report's lists end here; its counts do not
+TEXT_LIMIT = 10
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"))
+
+_THUMBNAIL = 32
+_CHUNK = 512
+
+
+def audit(image_set):
+    """What is in an image set, and what is wrong with it.
+
+    Args:
+        image_set: an ImageSet, before or after splitting.
+
+    Returns:
+        A dict that goes to JSON as it is:
+            name, description, licence, synthetic, split_method, fingerprint;
+            images: how many; image_size: [height, width];
+            counts: {split: {class: images}}; totals: {class: images}; imbalance_ratio: the largest class by the smallest,
+            None where a class is empty;
+            bad_images: [{name, reason}] and bad_image_count;
+            exact_duplicates: groups (sets of identical images), images (how many could go: all but one of each group),
+            across_splits (groups that lie in more than one split), list of [{name, split, class}, ...];
+            near_duplicates: pairs, across_splits, too_even_to_compare (images), thresholds, list of
+            {images: [{name, split, class}, {...}], hash_distance, correlation}; of identical images only the first is
+            compared;
+            conflicting_labels: groups (identical images in different classes), near_pairs, list as above.
+        Lists hold the first `LIST_LIMIT` entries, the closest near pairs first.
+    """
+    class_names = image_set.class_names
+    splits = image_set.splits
+    images = [
+        {"name": name, "split": split_name, "class": class_names[label]}
+        for split_name, split in splits.items()
+        for name, label in zip(split.names, split.labels.tolist())
+    ]
+    counts = {
+        split_name: dict(zip(class_names, np.bincount(split.labels, minlength=len(class_names)).tolist()))
+        for split_name, split in splits.items()
+    }
+    totals = {name: sum(of_split[name] for of_split in counts.values()) for name in class_names}
+    groups = _exact_groups([digest for split in splits.values() for digest in split.digests])
+    exact = [[images[i] for i in group] for group in groups]
+    pairs, too_even = _near_pairs([split.images for split in splits.values()], {i for group in groups for i in group[1:]})
+    near = [
+        {"images": [images[first], images[second]], "hash_distance": distance, "correlation": round(correlation, 4)}
+        for first, second, distance, correlation in pairs
+    ]
+    exact_conflicts = [group for group in exact if _differ(group, "class")]
+    near_conflicts = [pair for pair in near if _differ(pair["images"], "class")]
+    smallest = min(totals.values(), default=0)
+    return {
+        "name": image_set.name,
+        "description": image_set.origin.description,
+        "licence": image_set.origin.licence,
+        "synthetic": image_set.origin.synthetic,
+        "split_method": image_set.split_method,
+        "fingerprint": image_set.fingerprint,
+        "images": len(images),
+        "image_size": list(image_set.image_shape[:2]),
+        "counts": counts,
+        "totals": totals,
+        "imbalance_ratio": round(max(totals.values()) / smallest, 3) if smallest else None,
+        "bad_image_count": len(image_set.bad_images),
+        "bad_images": [{"name": bad.name, "reason": bad.reason} for bad in image_set.bad_images[:LIST_LIMIT]],
+        "exact_duplicates": {
+            "groups": len(exact),
+            "images": sum(len(group) - 1 for group in exact),
+            "across_splits": sum(_differ(group, "split") for group in exact),
+            "list": exact[:LIST_LIMIT],
+        },
+        "near_duplicates": {
+            "pairs": len(near),
+            "across_splits": sum(_differ(pair["images"], "split") for pair in near),
+            "too_even_to_compare": too_even,
+            "thresholds": {
+                "max_hash_distance": MAX_HASH_DISTANCE,
+                "min_correlation": MIN_CORRELATION,
+                "max_mean_difference": MAX_MEAN_DIFFERENCE,
+                "min_contrast": MIN_CONTRAST,
+            },
+            "list": near[:LIST_LIMIT],
+        },
+        "conflicting_labels": {
+            "groups": len(exact_conflicts),
+            "near_pairs": len(near_conflicts),
+            "list": (exact_conflicts + [pair["images"] for pair in near_conflicts])[:LIST_LIMIT],
+        },
+    }
+
+
+def audit_files(folder):
+    """The files of a folder set as they lie on disk; only their headers are read.
+
+    Args:
+        folder: looked through with all its folders, for files with an image's suffix.
+
+    Returns:
+        A dict that goes to JSON as it is: files (how many), sizes {"widthxheight": files}, modes {"RGB": files}, formats
+        {"JPEG": files}, each the most frequent first, and unreadable [{name, reason}].
+
+    Raises:
+        UserError: if the folder is none.
+    """
+    from PIL import Image
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the folder that holds the images.")
+    sizes, modes, formats = collections.Counter(), collections.Counter(), collections.Counter()
+    unreadable = []
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file():
+            unreadable.append({"name": name, "reason": "not a regular file"})
+            continue
+        try:
+            with warnings.catch_warnings():
+                # A very large image is a finding here, not a danger: nothing is decoded.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(path) as image:
+                    sizes["{}x{}".format(*image.size)] += 1
+                    modes[image.mode] += 1
+                    formats[image.format] += 1
+        except Image.UnidentifiedImageError:
+            unreadable.append({"name": name, "reason": "empty file" if not path.stat().st_size else "not an image"})
+        except Image.DecompressionBombError:
+            unreadable.append({"name": name, "reason": "too many pixels"})
+        except (OSError, SyntaxError, ValueError) as error:
+            unreadable.append({"name": name, "reason": str(error)})
+    return {
+        "files": len(paths),
+        "sizes": dict(sizes.most_common()),
+        "modes": dict(modes.most_common()),
+        "formats": dict(formats.most_common()),
+        "unreadable": unreadable,
+    }
+
+
+def to_text(report):
+    """The report as a table and short lists, for a terminal.
+
+    Args:
+        report: what `audit` gave; the key "files", if it is there, holds what `audit_files` gave.
+    """
+    height, width = report["image_size"]
+    ratio = report["imbalance_ratio"]
+    lines = [
+        f"{report['name']}: {report['images']} images of {width}x{height} pixels in {len(report['totals'])} classes",
+        f"{report['description']} (licence: {report['licence']})",
+        f"splits: {report['split_method']}",
+        "",
+        *_table(report["counts"], report["totals"]),
+        "",
+        "largest class / smallest: " + (f"{ratio:.2f}" if ratio else "a class is empty"),
+    ]
+    if "files" in report:
+        files = report["files"]
+        lines.append(f"files: {files['files']}")
+        for kind in ("sizes", "modes", "formats"):
+            shown = [f"{value} ({count})" for value, count in files[kind].items()]
+            lines.append(f"  {kind}: " + ", ".join(shown[:TEXT_LIMIT]) + _rest(len(shown)))
+    lines.append(f"unreadable or unusable: {report['bad_image_count']}")
+    lines += [f"  {bad['name']}: {bad['reason']}" for bad in report["bad_images"][:TEXT_LIMIT]]
+    lines += _rest_line(report["bad_image_count"])
+    exact = report["exact_duplicates"]
+    lines.append(
+        f"exact duplicates: {exact['images']} images in {exact['groups']} groups, {exact['across_splits']} groups across splits"
+    )
+    lines += [f"  {_places(group)}" for group in exact["list"][:TEXT_LIMIT]] + _rest_line(exact["groups"])
+    near = report["near_duplicates"]
+    lines.append(
+        f"near duplicates: {near['pairs']} pairs, {near['across_splits']} across splits"
+        f" ({near['too_even_to_compare']} images too even to compare)"
+    )
+    lines += [
+        f"  {_places(pair['images'])}, {pair['hash_distance']} bits apart, correlation {pair['correlation']:.3f}"
+        for pair in near["list"][:TEXT_LIMIT]
+    ] + _rest_line(near["pairs"])
+    conflicts = report["conflicting_labels"]
+    lines.append(
+        f"conflicting labels: {conflicts['groups']} groups of identical images, {conflicts['near_pairs']} near pairs"
+    )
+    lines += [f"  {_places(group)}" for group in conflicts["list"][:TEXT_LIMIT]]
+    lines += _rest_line(conflicts["groups"] + conflicts["near_pairs"])
+    return "\n".join(lines) + "\n"
+
+
+def _table(counts, totals):
+    header = ["class", *counts, "total"]
+    rows = [[name, *(str(of_split[name]) for of_split in counts.values()), str(total)] for name, total in totals.items()]
+    rows.append(["total", *(str(sum(of_split.values())) for of_split in counts.values()), str(sum(totals.values()))])
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+        for row in [header, *rows]
+    ]
+
+
+def _places(images):
+    return " = ".join(f"{image['name']} ({image['split']}, {image['class']})" for image in images)
+
+
+def _rest(count):
+    return f" and {count - TEXT_LIMIT} more" if count > TEXT_LIMIT else ""
+
+
+def _rest_line(count):
+    return [f" {_rest(count)}"] if count > TEXT_LIMIT else []
+
+
+def _differ(images, key):
+    return len({image[key] for image in images}) > 1
+
+
+def _exact_groups(digests):
+    """Lists of the indices of equal digests, where there are two or more."""
+    places = collections.defaultdict(list)
+    for i, digest in enumerate(digests):
+        places[digest].append(i)
+    return [group for group in places.values() if len(group) > 1]
+
+
+def _area_weights(size, target):
+    """The matrix that averages `size` pixels into `target` ones by the area that they share, (target, size)."""
+    edges = np.arange(target + 1) * size / target
+    pixels = np.arange(size)
+    shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.clip(shared, 0, None) * target / size).astype(np.float32)
+
+
+def thumbnails(images):
+    """Grey, area-averaged thumbnails.
+
+    Args:
+        images: uint8 (n, height, width, 3).
+
+    Returns:
+        float32 (n, 32, 32), 0..255.
+    """
+    rows, columns = (_area_weights(size, _THUMBNAIL) for size in images.shape[1:3])
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    small = np.empty((len(images), _THUMBNAIL, _THUMBNAIL), np.float32)
+    for start in range(0, len(images), _CHUNK):
+        small[start : start + _CHUNK] = rows @ (images[start : start + _CHUNK].astype(np.float32) @ luma) @ columns.T
+    return small
+
+
+def perceptual_hashes(small):
+    """The 64-bit perceptual hash of each thumbnail.
+
+    Args:
+        small: float32 (n, 32, 32), from `thumbnails`.
+
+    Returns:
+        uint64 (n,).
+    """
+    from scipy.fft import dctn
+
+    lowest = dctn(small, axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(small), 64)
+    bits = lowest > np.median(lowest, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+
+
+def _near_pairs(image_arrays, left_out):
+    """Pairs of images that show the same, though their pixels differ.
+
+    Args:
+        image_arrays: uint8 arrays (n, height, width, 3), numbered through.
+        left_out: indices not to compare.
+
+    Returns:
+        A list of (first index, second index, bits of hash distance, correlation), the closest first, and the number of
+        images that are too even to compare.
+    """
+    small = np.concatenate([thumbnails(images) for images in image_arrays]).reshape(-1, _THUMBNAIL**2)
+    means, contrasts = small.mean(axis=1), small.std(axis=1)
+    too_even = contrasts < MIN_CONTRAST
+    compared = np.flatnonzero(~too_even & ~np.isin(np.arange(len(small)), list(left_out)))
+    hashes = perceptual_hashes(small[compared].reshape(-1, _THUMBNAIL, _THUMBNAIL))
+    small -= means[:, None]
+    small /= np.maximum(contrasts, 1e-6)[:, None] * _THUMBNAIL
+    found = []
+    for start in range(0, len(compared), _CHUNK):
+        # Each image is compared with itself and those after it; the chunk bounds the memory at 27,000 images to 125 MB.
+        block = np.bitwise_count(hashes[start : start + _CHUNK, None] ^ hashes[None, start:])
+        first, second = np.nonzero(np.triu(block <= MAX_HASH_DISTANCE, k=1))
+        distances = block[first, second]
+        first, second = compared[first + start], compared[second + start]
+        for part in range(0, len(first), 20_000):
+            chosen = slice(part, part + 20_000)
+            a, b = first[chosen], second[chosen]
+            correlation = np.einsum("ij,ij->i", small[a], small[b])
+            same = (correlation >= MIN_CORRELATION) & (np.abs(means[a] - means[b]) <= MAX_MEAN_DIFFERENCE)
+            found += zip(a[same].tolist(), b[same].tolist(), distances[chosen][same].tolist(), correlation[same].tolist())
+    return sorted(found, key=lambda pair: (-pair[3], pair[:2])), int(np.count_nonzero(too_even))

@@ -1,0 +1,138 @@
+"""Random changes of training images, a whole batch at a time, from a seed.
+
+Each augmentation takes uint8 or float images (b, h, w, 3), their labels as one probability per class (b, c), and a seed
+of two int32, and gives images and labels of the same shapes. The same seed gives the same result on every machine, so
+a batch depends on its number alone and a resumed run sees what an uninterrupted one would have seen.
+"""
+
+import tensorflow as tf
+
+from tfproject.errors import UserError
+
+SHIFT = 4  # pixels; reflected at the border
+CUTOUT = 0.25  # side of the grey square, as a share of the image's side
+COLOUR = 0.2  # largest relative change of brightness and contrast
+MIX_ALPHA = 0.2  # of the Beta distribution that mixup and cutmix draw from (Zhang et al. 2018)
+
+
+def _chance(seed, count, probability=0.5):
+    return tf.random.stateless_uniform((count, 1, 1, 1), seed) < probability
+
+
+def _split_seed(seed, parts):
+    return tf.unstack(tf.random.experimental.stateless_split(seed, parts))
+
+
+def flip(images, labels, seed):
+    """Mirror every other image left to right."""
+    return tf.where(_chance(seed, tf.shape(images)[0]), images[:, :, ::-1], images), labels
+
+
+def symmetries(images, labels, seed):
+    """One of the eight symmetries of the square: a view from above stays a view from above. Needs square images."""
+    left_right, up_down, transpose = _split_seed(seed, 3)
+    count = tf.shape(images)[0]
+    images = tf.where(_chance(left_right, count), images[:, :, ::-1], images)
+    images = tf.where(_chance(up_down, count), images[:, ::-1], images)
+    return tf.where(_chance(transpose, count), tf.transpose(images, (0, 2, 1, 3)), images), labels
+
+
+def shift(images, labels, seed):
+    """Move each image by up to SHIFT pixels each way, the border reflected ("random crop" with padding)."""
+    count, height, width = tf.unstack(tf.shape(images)[:3])
+    rows, columns = _split_seed(seed, 2)
+
+    def moved(size, seed):
+        offset = tf.random.stateless_uniform((count, 1), seed, -SHIFT, SHIFT + 1, dtype=tf.int32)
+        position = tf.abs(tf.range(size) + offset)
+        return tf.minimum(position, 2 * (size - 1) - position)  # reflects at the far border as tf.abs did at the near
+
+    images = tf.gather(images, moved(height, rows), axis=1, batch_dims=1)
+    return tf.gather(images, moved(width, columns), axis=2, batch_dims=1), labels
+
+
+def _squares(count, height, width, side, seed):
+    """Boolean (count, height, width, 1): a square around a random centre, cut at the border."""
+    rows, columns = _split_seed(seed, 2)
+
+    def near(size, seed):
+        centre = tf.random.stateless_uniform((count, 1), seed, 0, size, dtype=tf.int32)
+        distance = tf.cast(tf.abs(tf.range(size) - centre), tf.float32)
+        return distance < side * tf.cast(size, tf.float32) / 2
+
+    return (near(height, rows)[:, :, None] & near(width, columns)[:, None, :])[..., None]
+
+
+def cutout(images, labels, seed):
+    """A grey square at a random place (DeVries and Taylor 2017)."""
+    count, height, width = tf.unstack(tf.shape(images)[:3])
+    grey = tf.cast(127, images.dtype)
+    return tf.where(_squares(count, height, width, CUTOUT, seed), grey, images), labels
+
+
+def colour(images, labels, seed):
+    """Brightness and contrast of each image changed by up to COLOUR."""
+    brightness, contrast = _split_seed(seed, 2)
+    shape = (tf.shape(images)[0], 1, 1, 1)
+    images = tf.cast(images, tf.float32)
+    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    spread = 1 + tf.random.stateless_uniform(shape, contrast, -COLOUR, COLOUR)
+    level = 1 + tf.random.stateless_uniform(shape, brightness, -COLOUR, COLOUR)
+    return tf.clip_by_value((images - mean) * spread + mean * level, 0, 255), labels
+
+
+def _beta(seed):
+    first, second = (
+        tf.random.stateless_gamma((), s, alpha=MIX_ALPHA) + 1e-12 for s in _split_seed(seed, 2)
+    )
+    return first / (first + second)
+
+
+def mixup(images, labels, seed):
+    """Each image blended with another of the batch, and their labels alike (Zhang et al. 2018)."""
+    share = _beta(seed)
+    images = tf.cast(images, tf.float32)
+    return share * images + (1 - share) * images[::-1], share * labels + (1 - share) * labels[::-1]
+
+
+def cutmix(images, labels, seed):
+    """A square of each image replaced by that of another of the batch, labels by area (Yun et al. 2019)."""
+    share, place = _split_seed(seed, 2)
+    count, height, width = tf.unstack(tf.shape(images)[:3])
+    mask = _squares(count, height, width, tf.sqrt(1 - _beta(share)), place)
+    kept = 1 - tf.reduce_mean(tf.cast(mask, tf.float32), axis=(1, 2))
+    return tf.where(mask, images[::-1], images), kept * labels + (1 - kept) * labels[::-1]
+
+
+BY_NAME = {f.__name__: f for f in (flip, symmetries, shift, cutout, colour, mixup, cutmix)}
+
+
+def augment(images, labels, names, seed):
+    """Apply augmentations in the given order, each with a seed of its own.
+
+    Args:
+        images: uint8 (b, h, w, 3).
+        labels: float32 (b, c).
+        names: names from BY_NAME.
+        seed: int32 (2,).
+
+    Returns:
+        Images (b, h, w, 3) and labels (b, c).
+    """
+    check(names, images.shape)
+    if names:
+        for name, own_seed in zip(names, _split_seed(seed, len(names)) if len(names) > 1 else [seed]):
+            images, labels = BY_NAME[name](images, labels, own_seed)
+    return images, labels
+
+
+def check(names, image_shape):
+    """Raise a UserError for a name that does not exist or that these images (…, h, w, 3) do not allow."""
+    unknown = [name for name in names if name not in BY_NAME]
+    if unknown:
+        raise UserError(f"Unknown augmentation '{unknown[0]}'; choose from {', '.join(BY_NAME)}.")
+    height, width = image_shape[-3:-1]
+    if "symmetries" in names and height != width:
+        raise UserError(f"The augmentation 'symmetries' needs square images, these are {height}x{width}; use 'flip'.")
+    if "shift" in names and min(height, width) <= SHIFT:
+        raise UserError(f"The augmentation 'shift' moves by {SHIFT} pixels, more than images of {height}x{width} have.")

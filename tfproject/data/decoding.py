@@ -1,0 +1,157 @@
+"""From an image file to RGB pixels, whatever the file turns out to be."""
+
+import contextlib
+import io
+import os
+import stat
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 100_000_000
+
+# Named, because Pillow would otherwise offer a file to every plug-in it has, one of which starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+
+_FILTERS = threading.RLock()
+
+
+class UnreadableImage(Exception):
+    """An image that cannot be read; `reason` says why, in a few words.
+
+    Attributes:
+        reason: the reason, without the file's name.
+    """
+
+    def __init__(self, reason):
+        super().__init__(reason)
+        self.reason = reason
+
+
+def decode_image(source, size=None):
+    """One image as RGB.
+
+    The EXIF orientation is applied, transparent parts are laid on white, 16-bit grey values v become v // 257.
+
+    Args:
+        source: a path, or the bytes of an image file.
+        size: (height, width) to resize to (bilinear with antialiasing; the aspect ratio is not kept), or None.
+
+    Returns:
+        A uint8 array of shape (height, width, 3).
+
+    Raises:
+        UnreadableImage: if it is not an image, is damaged, has more than MAX_PIXELS pixels, or has pixels of a kind
+            whose range is not known.
+    """
+    with _without_pillow_warnings():
+        return _decode(source, size)
+
+
+def decode_images(sources, size=None):
+    """Many images as RGB, decoded in a pool of threads.
+
+    Args:
+        sources: a sequence; each item a path, the bytes of an image file, or a function that returns either and may
+            raise UnreadableImage.
+        size: (height, width), or None for each image's own size.
+
+    Returns:
+        (images, bad). The images that could be read, in order: with a `size` a uint8 array of shape
+        (n, height, width, 3), without one a list of uint8 arrays of shape (h, w, 3). And a dict of the others, from
+        index in `sources` to reason.
+    """
+    count = len(sources)
+    images = [None] * count if size is None else np.zeros((count, *size, 3), np.uint8)
+    bad = {}
+
+    def decode(indices):
+        for i in indices:
+            try:
+                source = sources[i]
+                images[i] = _decode(source() if callable(source) else source, size)
+            except UnreadableImage as error:
+                bad[i] = error.reason
+
+    # Whole chunks, because handing a small image alone to a thread costs as much as decoding it.
+    chunks = [range(start, min(start + 64, count)) for start in range(0, count, 64)]
+    with _without_pillow_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(decode, chunks):
+            pass
+    if bad:
+        kept = [i for i in range(count) if i not in bad]
+        images = [images[i] for i in kept] if size is None else images[kept]
+    return images, dict(sorted(bad.items()))
+
+
+def resize(image, size):
+    """A uint8 image (h, w, 3) at another size (height, width), bilinear with antialiasing."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+@contextlib.contextmanager
+def _without_pillow_warnings():
+    # What Pillow warns of (size, damaged EXIF, odd palettes) is judged here. Warning filters belong to the whole
+    # process, so that only one caller at a time may change them and put them back.
+    with _FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        yield
+
+
+def _decode(source, size):
+    if isinstance(source, bytes):
+        if not source:
+            raise UnreadableImage("an empty file (0 bytes)")
+        return _decode_stream(io.BytesIO(source), size)
+    try:
+        status = os.stat(source)
+        # Before opening, because opening a named pipe would wait for ever.
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage("not a regular file")
+        if status.st_size == 0:
+            raise UnreadableImage("an empty file (0 bytes)")
+        with open(source, "rb") as stream:
+            return _decode_stream(stream, size)
+    except OSError as error:
+        raise UnreadableImage(f"cannot be opened: {error.strerror or error}") from error
+
+
+def _decode_stream(stream, size):
+    try:
+        with Image.open(stream, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImage(_too_large(f"{image.width} x {image.height}"))
+            pixels = _to_rgb(ImageOps.exif_transpose(image))
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not an image (no readable header of a JPEG, PNG, TIFF, BMP, WebP or GIF)") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(_too_large("its header says far more")) from error
+    except Exception as error:  # Pillow's readers raise nearly anything on a damaged file, down to struct.error.
+        raise UnreadableImage(f"damaged: {error or type(error).__name__}") from error
+    return pixels if size is None else resize(pixels, size)
+
+
+def _too_large(found):
+    return f"too large: more than {MAX_PIXELS // 1_000_000} million pixels ({found})"
+
+
+def _to_rgb(image):
+    if image.mode.startswith("I;16"):
+        # v // 257 takes 0..65535 onto 0..255 evenly; Pillow's own conversion would clip at 255.
+        grey = (np.asarray(image) // 257).astype(np.uint8)
+        return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    if image.mode in ("I", "F"):
+        kind = "32-bit integer" if image.mode == "I" else "floating-point"
+        raise UnreadableImage(f"{kind} pixels, whose range is not known; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))

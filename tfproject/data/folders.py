@@ -1,0 +1,302 @@
+"""Image sets from a folder or a zip: a folder for each class, or lists of images with their classes.
+
+Two layouts are known, each in a folder or in a zip, at the top or inside one enclosing folder:
+
+    <class>/<image>                      or  train|val|test/<class>/<image>
+    annotation.txt + images/<image>      or  train|val|test/annotation.txt + train|val|test/images/<image>
+
+`annotation.txt` has the columns ImageID and ClassID, separated by a tab, with a header; the IDs are file names without
+extension.
+"""
+
+import functools
+import os
+import re
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from tfproject.data.decoding import UnreadableImage, decode_images
+from tfproject.data.image_set import BadImage, ImageSet, Origin, Split
+from tfproject.errors import UserError
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+SPLIT_NAMES = ("train", "val", "test")
+ANNOTATION = "annotation.txt"
+# A member of a zip is read into memory whole; more than this is not an image within decoding.MAX_PIXELS.
+MAX_MEMBER_BYTES = 512 * 1024 * 1024
+BESIDE = "lies beside the class folders, not in one of them"
+
+
+def read_folder(root, name=None, image_size=None):
+    """An image set from a folder or a zip, in either of this module's layouts.
+
+    A zip is read where it is, nothing is unpacked. Hidden files and files without an image's extension are passed over;
+    every other file that cannot be used is listed in `bad_images`.
+
+    Args:
+        root: the folder's or the zip's path.
+        name: the image set's name; the folder's if None.
+        image_size: (height, width) to bring all images to; None if they have one size, which is then kept.
+
+    Returns:
+        An ImageSet with the classes sorted by name. Its splits are those that the layout has, in the order train, val,
+        test, or one split "all". Images are sorted by name, a path relative to the set's folder.
+
+    Raises:
+        UserError: if there is no such folder or zip, it has neither layout, has no readable image, or its images differ
+            in size and no `image_size` is given.
+    """
+    root = Path(root)
+    files, bad = _without_enclosing_folder(*_list_files(root))
+    labelled, class_names, bad = _labelled_images(root, files, bad)
+    splits, unreadable = _decode_splits(root, files, labelled, class_names, image_size)
+    own_name = root.resolve().stem if root.is_file() else root.resolve().name
+    return ImageSet(
+        name=name or own_name,
+        class_names=class_names,
+        splits=splits,
+        origin=Origin(description=f"images from the {'zip' if root.is_file() else 'folder'} {root.resolve().name}"),
+        bad_images=tuple(BadImage(*item) for item in sorted({**bad, **unreadable}.items())),
+    )
+
+
+def has_image_extension(path):
+    """Whether a file's name ends as an image's does, in any case."""
+    return PurePosixPath(path).suffix.lower() in IMAGE_EXTENSIONS
+
+
+# Listing: both kinds of root become a dict from relative path to what `decode_images` takes, and one of bad files.
+
+
+def _list_files(root):
+    if root.is_dir():
+        return _list_directory(root)
+    if not root.exists():
+        raise UserError(f"There is no folder or zip '{root}'; give the path of an existing one.")
+    if not zipfile.is_zipfile(root):
+        raise UserError(f"'{root}' is neither a folder nor a zip; give the path of a folder or zip of images.")
+    return _list_zip(root)
+
+
+def _list_directory(root):
+    files, bad = {}, {}
+    inside = os.path.realpath(root)
+
+    def refuse(error):
+        bad[os.path.relpath(error.filename, root)] = f"cannot be opened: {error.strerror}"
+
+    for directory, folders, names in os.walk(root, onerror=refuse):
+        relative = "" if directory == str(root) else Path(directory).relative_to(root).as_posix() + "/"
+        for folder in list(folders):
+            if folder.startswith("."):
+                folders.remove(folder)
+            elif os.path.islink(os.path.join(directory, folder)):
+                folders.remove(folder)
+                bad[relative + folder] = "a link to a folder; links to folders are not followed"
+        for file in names:
+            path = os.path.join(directory, file)
+            if file.startswith(".") or not (has_image_extension(file) or file == ANNOTATION):
+                continue
+            if os.path.islink(path) and os.path.commonpath([inside, os.path.realpath(path)]) != inside:
+                bad[relative + file] = "a link that leads out of the folder"
+            else:
+                files[relative + file] = path
+    return files, bad
+
+
+def _list_zip(root):
+    files, bad = {}, {}
+    try:
+        archive = zipfile.ZipFile(root)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"The zip '{root}' cannot be read ({error}); fetch or pack it anew.") from error
+    for member in archive.infolist():
+        path = member.filename
+        *folders, file = path.replace("\\", "/").split("/")
+        if any(part.startswith(".") and part != ".." for part in (*folders, file)) or "__MACOSX" in folders:
+            continue
+        if not (has_image_extension(file) or file == ANNOTATION):
+            continue
+        if _leads_out(path):
+            bad[path] = "a path that leads out of the folder"
+        elif stat.S_ISLNK(member.external_attr >> 16):
+            bad[path] = "a link; links in a zip are not followed"
+        elif member.file_size > MAX_MEMBER_BYTES:
+            bad[path] = f"too large: {member.file_size:,} bytes unpacked"
+        elif path in files or path in bad:
+            files.pop(path, None)
+            bad[path] = "more than once in the zip"
+        else:
+            files[path] = functools.partial(_read_member, archive, member)
+    return files, bad
+
+
+def _read_member(archive, member):
+    try:
+        return archive.read(member)
+    except Exception as error:  # zipfile passes on what the decompressors raise, and RuntimeError for a password.
+        raise UnreadableImage(f"cannot be unpacked: {error}") from error
+
+
+def _leads_out(path):
+    path = path.replace("\\", "/")
+    return path.startswith("/") or ".." in path.split("/") or re.match(r"[A-Za-z]:", path) is not None
+
+
+def _without_enclosing_folder(files, bad):
+    """Goes down while everything lies in one folder that is no class, as in EuroSAT's zip in `2750/`."""
+    while True:
+        inner = [path for path in files if "/" in path]
+        tops = {path.split("/")[0] for path in inner}
+        holds_folders = all(path.count("/") >= 2 or path.endswith("/" + ANNOTATION) for path in inner)
+        if len(tops) != 1 or not holds_folders or tops & set(SPLIT_NAMES) or ANNOTATION in files:
+            return files, bad
+        start = len(tops.pop()) + 1
+        bad = {(path[start:] if path.startswith(inner[0][:start]) else path): reason for path, reason in bad.items()}
+        bad.update((path, BESIDE) for path in files if path not in inner)
+        files = {path[start:]: files[path] for path in inner}
+
+
+# Layouts: from the files to {split: [(path, class name)]} and more bad files.
+
+
+def _labelled_images(root, files, bad):
+    """Finds the layout.
+
+    Returns:
+        ({split: sorted [(path, class name)]}, class names, bad).
+    """
+    images = sorted(path for path in files if has_image_extension(path))
+    annotated = [f"{split}/" for split in SPLIT_NAMES if f"{split}/{ANNOTATION}" in files]
+    if ANNOTATION in files:
+        annotated = [""]
+    if annotated:
+        labelled, bad = _by_annotation(root, files, images, bad, annotated)
+    else:
+        labelled, bad = _by_class_folder(images, bad, _split_folders(images) or [""])
+    if not any(labelled.values()):
+        first = next((f" (of what cannot be used the first is {path}, {why})" for path, why in sorted(bad.items())), "")
+        raise UserError(
+            f"'{root}' holds no images in a known layout{first}: expected is a folder for each class with its images "
+            f"in it, or {ANNOTATION} beside images/, either of them at the top or in train/, val/ and test/."
+        )
+    if "train" not in labelled and "all" not in labelled:
+        raise UserError(
+            f"'{root}' has {', '.join(labelled)} but no images with classes in train/, where the classes come from."
+        )
+
+    class_names = tuple(sorted({class_name for _, class_name in labelled.get("train", labelled.get("all"))}))
+    for split, rows in labelled.items():
+        unknown = {path: f"an unknown class: train has no '{name}'" for path, name in rows if name not in class_names}
+        labelled[split] = sorted(row for row in rows if row[0] not in unknown)
+        bad = {**bad, **unknown}
+    return labelled, class_names, bad
+
+
+def _split_folders(images):
+    """train/, val/ and test/ where they hold folders; with images directly inside they are classes."""
+    depths = {f"{split}/": [p.count("/") for p in images if p.startswith(f"{split}/")] for split in SPLIT_NAMES}
+    return [prefix for prefix, found in depths.items() if found and min(found) >= 2]
+
+
+def _by_class_folder(images, bad, prefixes):
+    labelled = {prefix.rstrip("/") or "all": [] for prefix in prefixes}
+    bad = dict(bad)
+    for path in images:
+        prefix = next((prefix for prefix in prefixes if path.startswith(prefix)), None)
+        if prefix is None or "/" not in path[len(prefix) :]:
+            bad[path] = BESIDE
+        else:
+            labelled[prefix.rstrip("/") or "all"].append((path, path[len(prefix) :].split("/")[0]))
+    return labelled, bad
+
+
+def _by_annotation(root, files, images, bad, prefixes):
+    labelled, bad = {}, dict(bad)
+    for prefix in prefixes:
+        labelled[prefix.rstrip("/") or "all"], found = _read_annotation(root, prefix, files, images, bad)
+        bad.update(found)
+    folders = tuple(f"{prefix}images/" for prefix in prefixes)
+    bad.update((path, f"lies in none of {', '.join(folders)}") for path in images if not path.startswith(folders))
+    return labelled, bad
+
+
+def _read_annotation(root, prefix, files, images, bad):
+    """The rows (path, class name) of one annotation.txt, and what of it cannot be used."""
+    lines = _annotation_lines(root, prefix, files)
+    folder = f"{prefix}images/"
+    by_id = {}
+    for path in dict.fromkeys([*images, *bad]):
+        if path.startswith(folder):
+            by_id.setdefault(path[len(folder) :].rsplit(".", 1)[0], []).append(path)
+    if not by_id:
+        raise UserError(f"'{root}' has {prefix}{ANNOTATION} but no images in {folder}; put the images it lists there.")
+
+    classes, found_bad = {}, {}
+    for number, line in enumerate(lines[1:], start=2):
+        row = f"{prefix}{ANNOTATION}, line {number}"
+        columns = [column.strip() for column in line.split("\t")]
+        if not line.strip():
+            found_bad[row] = "an empty line"
+        elif len(columns) != 2 or not all(columns):
+            found_bad[row] = f"not two columns separated by a tab: {line[:60]!r}"
+        elif _leads_out(columns[0]):
+            found_bad[row] = f"the ID '{columns[0][:60]}' is a path that leads out of the folder"
+        elif columns[0] not in by_id:
+            found_bad[row] = f"no file in {folder} for the ID '{columns[0][:60]}'"
+        else:
+            classes.setdefault(columns[0], []).append(columns[1])
+
+    rows = []
+    for image_id, named in classes.items():
+        paths = by_id[image_id]
+        if len(set(named)) > 1:
+            found_bad[paths[0]] = f"conflicting classes in {ANNOTATION}: {', '.join(sorted(set(named)))}"
+        elif len(paths) > 1:
+            found_bad.update((path, f"several files for the ID '{image_id}'") for path in paths)
+        elif paths[0] not in bad:
+            rows.append((paths[0], named[0]))
+    unnamed = [path for image_id, paths in by_id.items() if image_id not in classes for path in paths]
+    reason = f"not named in {ANNOTATION}, so its class is not known"
+    found_bad.update((path, reason) for path in unnamed if path not in bad)
+    return rows, found_bad
+
+
+def _annotation_lines(root, prefix, files):
+    where = f"'{root}' has a {prefix}{ANNOTATION} that"
+    expected = "expected is the header ImageID<TAB>ClassID and such rows below it"
+    source = files[prefix + ANNOTATION]
+    try:
+        text = (source() if callable(source) else Path(source).read_bytes()).decode("utf-8-sig")
+    except (OSError, UnreadableImage) as error:
+        raise UserError(f"{where} cannot be read ({error}); {expected}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 text; {expected}.") from error
+    lines = text.removesuffix("\n").split("\n")
+    if [column.strip().lower() for column in lines[0].split("\t")] != ["imageid", "classid"]:
+        raise UserError(f"{where} begins with {lines[0][:60]!r}; {expected}.")
+    return lines
+
+
+def _decode_splits(root, files, labelled, class_names, image_size):
+    splits, unreadable, shapes = {}, {}, set()
+    for split, rows in labelled.items():
+        images, bad = decode_images([files[path] for path, _ in rows], image_size)
+        unreadable.update((rows[i][0], reason) for i, reason in bad.items())
+        good = [row for i, row in enumerate(rows) if i not in bad]
+        if not good:
+            first = f"; the first of {len(bad)} is {rows[0][0]}, {bad[0]}" if bad else ""
+            raise UserError(f"'{root}' has no image in its split '{split}' that can be used{first}.")
+        shapes.update(image.shape for image in images[: len(images) if image_size is None else 1])
+        if len(shapes) > 1:
+            some = " and ".join(f"{height}x{width}" for height, width, _ in sorted(shapes)[:2])
+            raise UserError(
+                f"The images of '{root}' differ in size, such as {some} (height x width); "
+                "give an image_size to bring them to."
+            )
+        labels = np.array([class_names.index(class_name) for _, class_name in good], dtype=np.int64)
+        splits[split] = Split(np.asarray(images), labels, tuple(path for path, _ in good))
+    return splits, unreadable

@@ -1,0 +1,66 @@
+"""From a split in memory to batches: tf.data pipelines that depend on a seed and the epoch's number alone."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfproject.data import augmentation
+from tfproject.errors import UserError
+
+
+def batches(split, batch_size):
+    """See `tfproject.data.Split.batches`."""
+    images = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+    return images.batch(batch_size).map(lambda x, y: (tf.cast(x, tf.float32), y)).prefetch(2)
+
+
+def training_batches(split, class_count, batch_size, augment=(), seed=0, first_epoch=0, epochs=1):
+    """Batches for training, one epoch after the other.
+
+    The order of an epoch and the augmentation of a batch are drawn from the seed and from their own numbers, so a
+    pipeline that starts at `first_epoch` gives exactly what one that started at 0 gives from there on.
+
+    Args:
+        split: the training split.
+        class_count: number of classes.
+        batch_size: images a batch; what is left at the end of an epoch is dropped (it is another rest every epoch).
+        augment: names of augmentations (`tfproject.data.augmentation.BY_NAME`), in order.
+        seed: an integer.
+        first_epoch, epochs: the first epoch's number and the number after the last one's.
+
+    Returns:
+        A tf.data.Dataset of (float32 images (batch_size, h, w, 3) in 0..255, float32 labels (batch_size, class_count));
+        (len(split) // batch_size) batches an epoch.
+
+    Raises:
+        UserError: if the split is smaller than a batch, or an augmentation is unknown or does not suit the images.
+    """
+    if len(split) < batch_size:
+        raise UserError(f"The batch size {batch_size} is larger than the {len(split)} training images; choose less.")
+    augmentation.check(augment, split.image_shape)
+    # The order within the pipeline: numbers are shuffled rather than images (cheap, and a perfect shuffle); images are
+    # gathered from memory by a whole batch; augmented as uint8 where that is possible (a quarter of the traffic);
+    # cast last; prefetched, so that the next batch is made while the network works.
+    images = tf.constant(split.images)
+    labels = tf.one_hot(split.labels, class_count)
+    count = len(split)
+    steps = count // batch_size
+    seed_order, seed_augment = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
+
+    def epoch_numbers(epoch):
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), tf.stack([seed_order, tf.cast(epoch, tf.int32)]))
+        first = epoch * steps
+        numbers = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+        return tf.data.Dataset.zip(tf.data.Dataset.range(first, first + steps), numbers)
+
+    def batch(number, indices):
+        seed = tf.stack([seed_augment, tf.cast(number, tf.int32)])
+        x = tf.ensure_shape(tf.gather(images, indices), (batch_size, *split.image_shape))
+        x, y = augmentation.augment(x, tf.gather(labels, indices), augment, seed)
+        return tf.cast(x, tf.float32), y
+
+    dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_numbers)
+    dataset = dataset.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+    options = tf.data.Options()
+    # Every replica gets its share of each batch; there are no files to share out.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options).apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))

@@ -1,0 +1,16 @@
+"""How good a model is, how sure of itself, and what it says about new images."""
+
+from tfproject.evaluation import saved_models
+from tfproject.evaluation.prediction import Predictions, find_images, predict_files
+from tfproject.evaluation.scores import Scores, evaluate, scores, summary_text
+
+__all__ = [
+    "Predictions",
+    "Scores",
+    "evaluate",
+    "find_images",
+    "predict_files",
+    "saved_models",
+    "scores",
+    "summary_text",
+]

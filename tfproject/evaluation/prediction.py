@@ -1,0 +1,249 @@
+"""What a model says about image files: read on several threads while the network works, bad files listed."""
+
+import collections
+import concurrent.futures
+import csv
+import dataclasses
+import io
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from tfproject.data.decoding import decode_images
+from tfproject.data.folders import IMAGE_EXTENSIONS
+from tfproject.data.image_set import BadImage
+from tfproject.errors import UserError
+from tfproject.files import write_atomically
+
+READ_AHEAD = 3  # batches decoded or being decoded while one is in the network: the memory's bound
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """The class probabilities of image files.
+
+    Attributes:
+        names: n file names, as they were given or found.
+        class_names: c names.
+        probabilities: float32, shape (n, c).
+        bad: the files that could not be read, with their reasons; they have no row.
+    """
+
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    probabilities: np.ndarray
+    bad: tuple[BadImage, ...] = ()
+
+    def __len__(self):
+        return len(self.names)
+
+    @property
+    def classes(self):
+        """The most probable class of each file: n names."""
+        return [self.class_names[i] for i in self.probabilities.argmax(axis=1)]
+
+    @property
+    def confidences(self):
+        """The probability of that class: float32, shape (n,)."""
+        return self.probabilities.max(axis=1)
+
+    def to_csv(self, path):
+        """Write file, class, probability and the probability of every class, a line per file that could be read.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["file", "class", "probability", *self.class_names])
+        for name, class_name, confidence, row in zip(self.names, self.classes, self.confidences, self.probabilities):
+            writer.writerow([name, class_name, f"{confidence:.6f}", *(f"{p:.6f}" for p in row)])
+        # A file name need not be valid UTF-8; surrogateescape gives its own bytes back.
+        _write(path, text.getvalue().encode(errors="surrogateescape"))
+
+    def to_json(self, path):
+        """Write {class_names, predictions: [{file, class, probability, probabilities}], bad: [{file, reason}]}.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
+        rows = zip(self.names, self.classes, self.confidences, self.probabilities)
+        content = {
+            "class_names": list(self.class_names),
+            "predictions": [
+                {
+                    "file": name,
+                    "class": class_name,
+                    "probability": round(float(confidence), 6),
+                    "probabilities": {c: round(float(p), 6) for c, p in zip(self.class_names, row)},
+                }
+                for name, class_name, confidence, row in rows
+            ],
+            "bad": [{"file": image.name, "reason": image.reason} for image in self.bad],
+        }
+        _write(path, json.dumps(content, indent=1) + "\n")
+
+    def to_text(self):
+        """A table of file, class and probability, with the bad files and their reasons below."""
+        lines = []
+        if self.names:
+            names = [_printable(name) for name in self.names]
+            width = max(len("file"), *map(len, names))
+            class_width = max(len("class"), *map(len, self.classes))
+            lines.append(f"{'file':<{width}}  {'class':<{class_width}}  probability")
+            lines += [
+                f"{name:<{width}}  {class_name:<{class_width}}  {confidence:>11.4f}"
+                for name, class_name, confidence in zip(names, self.classes, self.confidences)
+            ]
+        if self.bad:
+            lines += [""] if lines else []
+            lines.append(f"{len(self.bad)} of {len(self.bad) + len(self)} files could not be read:")
+            lines += [f"  {_printable(image.name)}: {image.reason}" for image in self.bad]
+        return "\n".join(lines)
+
+
+def find_images(paths):
+    """The image files that paths stand for.
+
+    Args:
+        paths: files, taken as they are, and folders, searched with all below for files with an image's extension;
+            what is hidden (a name with a leading dot) is left out.
+
+    Returns:
+        A list of pathlib.Path, each file once; a folder's files sorted by name.
+
+    Raises:
+        UserError: if a path does not exist or a folder holds no image.
+    """
+    found = {}
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            images = sorted(_images_below(path))
+            if not images:
+                raise UserError(
+                    f"The folder {path} holds no image ({' '.join(IMAGE_EXTENSIONS)}); give one that does, or files."
+                )
+            found.update(dict.fromkeys(images))
+        elif os.path.lexists(path):
+            found[path] = None
+        else:
+            raise UserError(f"There is no file or folder {path}; give the path of an image or of a folder of images.")
+    return list(found)
+
+
+def predict_files(saved_model, paths, batch_size=128, views=1):
+    """The class probabilities of image files, each resized to the model's input size.
+
+    A file that cannot be read is listed in the result's `bad` and does not stop the others.
+
+    Args:
+        saved_model: a `tfproject.evaluation.saved_models.SavedModel`.
+        paths: image files, as `find_images` lists them.
+        batch_size: images a step.
+        views: 1, or 8 for the mean of the probabilities over the eight symmetries of the square.
+
+    Returns:
+        Predictions, in the order of `paths`.
+
+    Raises:
+        UserError: if eight views are asked of a model whose images are not square.
+    """
+    paths = list(paths)
+    batch_size = max(1, min(batch_size, len(paths)))
+    predict = predictor(saved_model.model, saved_model.image_size, batch_size, views)
+    names, bad, probabilities = [], [], [np.empty((0, len(saved_model.class_names)), np.float32)]
+    for batch, images, reasons in _decoded_batches(paths, saved_model.image_size, batch_size):
+        bad += [BadImage(str(batch[i]), reason) for i, reason in reasons.items()]
+        names += [str(path) for i, path in enumerate(batch) if i not in reasons]
+        if len(images):
+            probabilities.append(predict(images))
+    return Predictions(tuple(names), saved_model.class_names, np.concatenate(probabilities), tuple(bad))
+
+
+def predictor(model, image_size, batch_size, views=1):
+    """A function from images to class probabilities, the one behind `predict_files` and `evaluate` alike.
+
+    Args:
+        model: a Keras model from float32 (b, h, w, 3) in 0..255 to probabilities (b, c).
+        image_size: (h, w).
+        batch_size: the most images that a call may hold. Fewer are filled up to it, so that TensorFlow traces the
+            network once.
+        views: 1, or 8 for the mean of the probabilities over the eight symmetries of the square.
+
+    Returns:
+        A function: images (n, h, w, 3), uint8 or float in 0..255, n <= batch_size, to float32 (n, c).
+
+    Raises:
+        UserError: if `views` is neither 1 nor 8, or 8 where the images are not square.
+    """
+    import tensorflow as tf
+
+    if views not in (1, 8):
+        raise UserError(f"views is {views}; give 1 (the image as it is) or 8 (all symmetries of the square).")
+    if views == 8 and image_size[0] != image_size[1]:
+        raise UserError(f"The images are {image_size[0]}x{image_size[1]}, and 8 views need square ones; give views=1.")
+
+    @tf.function(input_signature=[tf.TensorSpec((batch_size, *image_size, 3), tf.float32)])
+    def network(images):
+        return tf.cast(model(images, training=False), tf.float32)
+
+    def predict(images):
+        padded = np.zeros((batch_size, *image_size, 3), np.float32)
+        padded[: len(images)] = images
+        seen = [padded] if views == 1 else _symmetries(padded)
+        return np.mean([network(view).numpy()[: len(images)] for view in seen], axis=0)
+
+    return predict
+
+
+def _symmetries(images):
+    """The images (b, n, n, 3) turned by 0, 90, 180 and 270 degrees, each as it is and mirrored."""
+    for turns in range(4):
+        turned = np.rot90(images, turns, axes=(1, 2))
+        yield turned
+        yield turned[:, :, ::-1]
+
+
+def _decoded_batches(paths, size, batch_size):
+    """(paths, uint8 images (n, h, w, 3) of those that could be read, {index in paths: reason} of the others), in order.
+
+    A thread of its own reads a few batches ahead, so that decoding and network overlap.
+    """
+    reader = concurrent.futures.ThreadPoolExecutor(1)  # one batch at a time: decode_images itself uses every core
+    try:
+        ahead = collections.deque()
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            ahead.append((batch, reader.submit(decode_images, batch, size)))
+            if len(ahead) > READ_AHEAD:
+                batch, result = ahead.popleft()
+                yield batch, *result.result()
+        for batch, result in ahead:
+            yield batch, *result.result()
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def _images_below(folder):
+    # Links to folders are not followed: they may lead in circles.
+    for current, subfolders, names in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and pathlib.Path(name).suffix.lower() in IMAGE_EXTENSIONS:
+                yield pathlib.Path(current, name)
+
+
+def _printable(name):
+    """The name with line breaks, control characters and invalid bytes written as escapes, to stay on one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def _write(path, content):
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); give a path in a folder that exists and may be written to."
+        ) from error

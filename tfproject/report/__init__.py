@@ -1,0 +1,1 @@
+"""Figures and pages: told what to draw, they know nothing of models and training."""

@@ -1,0 +1,51 @@
+"""Checkpoints that are whole or not there at all: weights, optimiser state and history after an epoch, in one file."""
+
+import io
+import json
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+
+from tfproject.files import write_atomically
+
+KEPT = 2  # the newest, and the one before in case the disk damages it
+
+
+def _state(model):
+    """Every variable that the next step depends on: weights, statistics, random states, optimiser."""
+    metrics = {id(variable) for metric in model.metrics for variable in metric.variables}
+    return [v for v in model.variables if id(v) not in metrics] + list(model.optimizer.variables)
+
+
+def save(directory, model, history):
+    """Write the checkpoint after `len(history)` epochs and remove those older than the last KEPT."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays = {f"{i:04d}": keras.ops.convert_to_numpy(variable.value) for i, variable in enumerate(_state(model))}
+    buffer = io.BytesIO()
+    np.savez(buffer, history=np.array(json.dumps(history)), **arrays)
+    write_atomically(directory / f"epoch-{len(history):04d}.npz", buffer.getvalue())
+    for old in sorted(directory.glob("epoch-*.npz"))[:-KEPT]:
+        old.unlink()
+
+
+def restore_newest(directory, model):
+    """Put the newest undamaged checkpoint into the compiled, built model.
+
+    Returns:
+        The history up to it, a list of one dict per epoch; empty where there is no checkpoint.
+    """
+    variables = _state(model)
+    for path in sorted(pathlib.Path(directory).glob("epoch-*.npz"), reverse=True):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = [file[f"{i:04d}"] for i in range(len(variables))]
+                history = json.loads(str(file["history"]))
+        except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError):
+            continue  # damaged, as the checksum inside tells: the one before is as good, an epoch earlier
+        for variable, array in zip(variables, arrays):
+            variable.assign(array)
+        return history
+    return []

@@ -1,0 +1,211 @@
+"""One fit: a network, an image set and a recipe in, a run directory out."""
+
+import contextlib
+import dataclasses
+import hashlib
+import resource
+import sys
+import time
+
+import keras
+import tensorflow as tf
+import tqdm
+
+from tfproject.errors import UserError
+from tfproject.training import acceleration, checkpoints
+from tfproject.training.optimization import make_loss, make_optimizer
+from tfproject.training.run import Run, environment
+
+STRATEGIES = ("single", "mirrored")
+
+
+def fit(
+    build_model, image_set, recipe, directory, *, strategy="single", resume=True, save_model=None, profile=False, progress=True
+):
+    """Train a network and leave a run directory; begun before in the same directory, it goes on where it stopped.
+
+    An interrupted and resumed run ends with the weights of an uninterrupted one, bit for bit: a checkpoint after every
+    epoch holds all that the next step depends on, and batches are drawn from the seed and their number.
+
+    Args:
+        build_model: function (image_shape, class_count) to an uncompiled functional keras.Model that takes RGB images
+            in 0..255 and gives class probabilities. A function, so that the recipe's seed, precision and devices
+            hold for its variables.
+        image_set: an ImageSet with splits `train` and `val`.
+        recipe: a Recipe.
+        directory: the run directory.
+        strategy: "single" or "mirrored" (all GPUs, or all of TensorFlow's virtual CPUs, with equal weights).
+        resume: if False, a directory that already holds a run is refused.
+        save_model: function (model, path, class_names) that writes the finished network; `keras.Model.save` if None.
+        profile: record a TensorBoard profile of ten steps of the first epoch.
+        progress: show a progress bar with images/s and the time left.
+
+    Returns:
+        A finished Run.
+
+    Raises:
+        UserError: if the directory holds another run, the recipe does not suit the images, or the loss is not finite.
+    """
+    run = Run(directory)
+    class_count = len(image_set.class_names)
+    keras.utils.set_random_seed(recipe.seed)
+    tf.config.experimental.enable_op_determinism()
+    question = _fingerprints(build_model, image_set) | {"strategy": strategy, "asked": recipe.to_json()}
+    if run.started:
+        recipe = _check_same_run(run, question, resume)
+        if run.finished:
+            return run
+    else:
+        if strategy != "single":
+            recipe = _without_xla(recipe)
+        recipe = acceleration.resolve(recipe, build_model, image_set.image_shape, class_count)
+        run.write("environment.json", environment() | {"data": question["data"], "seed": recipe.seed})
+        run.write("recipe.json", question | {"recipe": recipe.to_json()})
+
+    keras.utils.set_random_seed(recipe.seed)
+    steps = len(image_set.train) // recipe.batch_size
+    with _scope(strategy):
+        with acceleration.dtype_policy(recipe.precision):
+            model = build_model(image_set.image_shape, class_count)
+        optimizer = make_optimizer(recipe, steps * recipe.epochs)
+        model.compile(optimizer, make_loss(recipe), metrics=["accuracy"], jit_compile=recipe.jit_compile)
+        model.optimizer.build(model.trainable_variables)
+        history = checkpoints.restore_newest(run.directory / "checkpoints", model)
+
+    if len(history) < recipe.epochs:
+        batches = image_set.train.training_batches(
+            class_count, recipe.batch_size, recipe.augment, recipe.seed, len(history), recipe.epochs
+        )
+        validation = image_set.val.batches(256).map(lambda images, labels: (images, tf.one_hot(labels, class_count)))
+        model.fit(
+            batches,
+            initial_epoch=len(history),
+            epochs=recipe.epochs,
+            steps_per_epoch=steps,
+            validation_data=validation,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                _Epochs(run, history, steps * recipe.batch_size, recipe.epochs, progress),
+                keras.callbacks.TensorBoard(
+                    run.directory / "tensorboard", write_graph=not history, profile_batch=(5, 15) if profile else 0
+                ),
+            ],
+        )
+    model = _in_float32(model, build_model, image_set.image_shape, class_count)
+    run.log_graph(model)
+    if save_model:
+        save_model(model, run.model_path, image_set.class_names)
+    else:
+        model.save(run.model_path)
+    run.record(
+        training={
+            "epochs": len(history),
+            "images": len(image_set.train),
+            "parameters": model.count_params(),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "seconds": round(sum(row["seconds"] for row in history), 1),
+            "final": {key: history[-1][key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        }
+    )
+    return run
+
+
+def _fingerprints(build_model, image_set):
+    """What a run directory belongs to, apart from the recipe."""
+    network = build_model(image_set.image_shape, len(image_set.class_names))
+    return {
+        "network": {"name": network.name, "sha256": hashlib.sha256(network.to_json().encode()).hexdigest()},
+        "data": {"name": image_set.name, "split": image_set.split_method, "sha256": image_set.fingerprint},
+    }
+
+
+def _check_same_run(run, question, resume):
+    """The recipe of the run that the directory holds, if it is the one asked for."""
+    if not resume:
+        raise UserError(f"{run.directory} already holds a run; add --resume to go on with it, or name another directory.")
+    found = run.read("recipe.json")
+    for key in ("data", "network", "strategy", "asked"):
+        if found.get(key) != question[key]:
+            what = {"data": "another image set or split", "network": "another network", "strategy": "another strategy"}
+            raise UserError(
+                f"{run.directory} holds a run with {what.get(key, 'another recipe')}; "
+                "name another directory, or remove this one."
+            )
+    return run.recipe
+
+
+def _without_xla(recipe):
+    if recipe.jit_compile is True:
+        raise UserError("XLA (jit_compile) and the strategy 'mirrored' do not go together; choose one of them.")
+    return dataclasses.replace(recipe, jit_compile=False)
+
+
+def _scope(strategy):
+    if strategy == "single":
+        return contextlib.nullcontext()
+    if strategy == "mirrored":
+        gpus = tf.config.list_logical_devices("GPU")
+        devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+        return tf.distribute.MirroredStrategy(devices).scope()
+    raise UserError(f"Unknown strategy '{strategy}'; choose from {', '.join(STRATEGIES)}.")
+
+
+def _in_float32(model, build_model, image_shape, class_count):
+    """The same network in plain float32 on one device: it runs everywhere, and all tools take it."""
+    plain = build_model(image_shape, class_count)
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+class _Epochs(keras.callbacks.Callback):
+    """After every epoch: history, checkpoint, a look whether training diverged; and the progress bar."""
+
+    def __init__(self, run, history, images_per_epoch, epochs, progress):
+        super().__init__()
+        self.run, self.history = run, history
+        self.images_per_epoch, self.epochs, self.progress = images_per_epoch, epochs, progress
+
+    def on_train_begin(self, logs=None):
+        terminal = self.progress and sys.stderr.isatty()
+        self.bar = tqdm.tqdm(
+            total=self.epochs * self.images_per_epoch, initial=len(self.history) * self.images_per_epoch,
+            unit=" images", disable=not terminal, dynamic_ncols=True, smoothing=0.05, mininterval=0.5,
+        )  # fmt: skip
+        self.batch_size = self.images_per_epoch // self.params["steps"]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_test_begin(self, logs=None):
+        self.trained = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update(self.batch_size)
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self.start
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        row = {"epoch": epoch + 1, **{k: float(v) for k, v in sorted(logs.items())}}
+        row |= {"learning_rate": float(rate), "seconds": round(seconds, 2)}
+        row["images_per_second"] = round(self.images_per_epoch / (self.trained - self.start), 1)
+        if not all(abs(row[key]) < float("inf") for key in ("loss", "val_loss")):
+            raise UserError(
+                f"Training diverged in epoch {epoch + 1} (loss {row['loss']}, validation loss {row['val_loss']}); "
+                f"choose a lower learning rate. The last good checkpoint is in {self.run.directory / 'checkpoints'}."
+            )
+        self.history.append(row)
+        self.run.write_history(self.history)
+        checkpoints.save(self.run.directory / "checkpoints", self.model, self.history)
+        self.bar.set_postfix_str(f"val_accuracy {row['val_accuracy']:.4f}", refresh=False)
+        if self.progress and self.bar.disable:
+            left = (self.epochs - epoch - 1) * seconds
+            print(
+                f"epoch {epoch + 1}/{self.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+                f"val_loss {row['val_loss']:.4f}, val_accuracy {row['val_accuracy']:.4f}, "
+                f"{row['images_per_second']:.0f} images/s, {left / 60:.1f} min left",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+    def on_train_end(self, logs=None):
+        self.bar.close()

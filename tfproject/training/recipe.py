@@ -1,0 +1,81 @@
+"""The recipe: every number that a training depends on."""
+
+import dataclasses
+import typing
+
+from tfproject.errors import UserError
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
+SCHEDULES = ("constant", "one-cycle", "cosine")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train. A value: it goes to JSON and back, and a variation is `dataclasses.replace(recipe, epochs=5)`.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step, over all devices together.
+        optimizer: "sgd" (Nesterov momentum), "adam", "adamw" or "muon" (convolutions by Muon, the rest by Adam).
+        learning_rate: the schedule's highest.
+        momentum: of "sgd" and "muon".
+        weight_decay: decoupled, times the learning rate; not on biases nor BatchNorm.
+        schedule: "constant", "one-cycle" (linear up, linear down to 0) or "cosine" (linear up, half a cosine down to 0).
+        warmup: share of the steps on which the learning rate rises ("one-cycle", "cosine").
+        label_smoothing: share of each label spread evenly over the classes (Szegedy et al. 2016).
+        augment: names of augmentations, in order (`tfproject.data.augmentation.BY_NAME`).
+        seed: of the initial weights, the order of the images, augmentation and dropout.
+        precision: "float32", "mixed_bfloat16", "mixed_float16", or "auto": the fastest here, measured once a machine.
+        jit_compile: True, False or "auto": whether XLA compiles the training step.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    warmup: float = 0.2
+    label_smoothing: float = 0.0
+    augment: tuple[str, ...] = ()
+    seed: int = 0
+    precision: str = "auto"
+    jit_compile: bool | str = "auto"
+
+    def __post_init__(self):
+        object.__setattr__(self, "augment", tuple(self.augment))
+        for name, kind in typing.get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            number = {float: (int, float), int: (int,)}.get(kind)
+            if number and (isinstance(value, bool) or not isinstance(value, number)):
+                raise UserError(f"The recipe's {name} is {value!r}; it must be of type {kind.__name__}.")
+        self._require("epochs", self.epochs >= 1, "at least 1")
+        self._require("batch_size", self.batch_size >= 1, "at least 1")
+        self._require("learning_rate", 0 < self.learning_rate < float("inf"), "greater than 0")
+        self._require("momentum", 0 <= self.momentum < 1, "from 0 to below 1")
+        self._require("weight_decay", 0 <= self.weight_decay < float("inf"), "at least 0")
+        self._require("warmup", 0 <= self.warmup < 1, "from 0 to below 1")
+        self._require("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1")
+        self._require("seed", 0 <= self.seed < 2**31, "from 0 to 2**31 - 1")
+        self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
+        self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        self._require("jit_compile", self.jit_compile in (True, False, "auto"), "True, False or 'auto'")
+
+    def _require(self, name, holds, wanted):
+        if not holds:
+            raise UserError(f"The recipe's {name} is {getattr(self, name)!r}; it must be {wanted}.")
+
+    def to_json(self):
+        """A dict of plain numbers, strings and lists."""
+        return {**dataclasses.asdict(self), "augment": list(self.augment)}
+
+    @classmethod
+    def from_json(cls, fields):
+        """The recipe that `to_json` wrote. Raises UserError for a field that does not exist or is of the wrong kind."""
+        unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise UserError(f"A recipe has no '{sorted(unknown)[0]}'; it has: {', '.join(cls.__annotations__)}.")
+        return cls(**fields)

@@ -1,0 +1,169 @@
+"""A run: the directory that a training leaves behind, and how to read it."""
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import os
+import pathlib
+import platform
+import subprocess
+
+from tfproject.errors import UserError
+from tfproject.files import write_atomically
+from tfproject.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A directory with what one training was made of and what came out.
+
+    recipe.json       the recipe, the network's and the image set's fingerprints
+    environment.json  versions, device, commit
+    history.csv       a row per epoch: loss, accuracy, val_loss, val_accuracy, learning rate, seconds
+    metrics.json      what was measured; the one home of the run's numbers
+    checkpoints/      to resume from
+    model.keras       the trained network, model.json its class names beside it
+    tensorboard/      logs
+    """
+
+    directory: pathlib.Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "directory", pathlib.Path(self.directory))
+
+    @property
+    def model_path(self):
+        return self.directory / "model.keras"
+
+    @property
+    def finished(self):
+        """Whether training came to its end and the model is saved."""
+        return (self.directory / "metrics.json").exists() and self.model_path.exists()
+
+    @property
+    def started(self):
+        return (self.directory / "recipe.json").exists()
+
+    @functools.cached_property
+    def model(self):
+        """The trained keras.Model."""
+        import keras
+
+        return keras.models.load_model(self.model_path)
+
+    @property
+    def recipe(self):
+        return Recipe.from_json(self.read("recipe.json")["recipe"])
+
+    @property
+    def metrics(self):
+        """What was measured, a dict; empty if nothing was yet."""
+        return self.read("metrics.json") if (self.directory / "metrics.json").exists() else {}
+
+    @property
+    def history(self):
+        """A dict from column to the list of its values, one per epoch."""
+        with open(self.directory / "history.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {column: [float(row[column]) for row in rows] for column in rows[0]}
+
+    def record(self, **measured):
+        """Add to metrics.json; what has the same name is replaced."""
+        self.write("metrics.json", {**self.metrics, **measured})
+
+    def read(self, name):
+        """The content of one of the run's JSON files. Raises UserError if it is missing or damaged."""
+        path = self.directory / name
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be read ({type(error).__name__}); it belongs to every run: remove {self.directory} "
+                "or choose another run directory."
+            ) from None
+
+    def write(self, name, content):
+        """Write one of the run's JSON files."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.directory / name, json.dumps(content, indent=1) + "\n")
+
+    def write_history(self, rows):
+        """Write history.csv from a list of one dict per epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.directory / "history.csv", text.getvalue())
+
+    def log_graph(self, model):
+        """Show the network's operations in TensorBoard's graph dashboard (Keras' callback logs its layers only)."""
+        import tensorflow as tf
+
+        forward = tf.function(lambda image: model(image, training=False))
+        graph = forward.get_concrete_function(tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)).graph
+        with tf.summary.create_file_writer(str(self.directory / "tensorboard" / "train")).as_default():
+            tf.summary.graph(graph)
+
+    def log_figure(self, tag, png, step=0):
+        """Show a picture (PNG bytes) in TensorBoard's image dashboard."""
+        import tensorflow as tf
+
+        with tf.summary.create_file_writer(str(self.directory / "tensorboard" / "figures")).as_default():
+            tf.summary.image(tag, tf.io.decode_png(png, channels=3)[None], step=step)
+
+
+def environment():
+    """Versions, devices and commit that a result depends on, a plain dict."""
+    import importlib.metadata
+
+    import tensorflow as tf
+
+    packages = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scikit-learn", "pillow")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "packages": versions,
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": [
+            tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ],
+        "commit": _commit(),
+    }
+
+
+def _processor():
+    """The processor's name and the instruction sets that decide how fast it trains."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {"name": platform.processor(), "instructions": []}
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = set(fields.get("flags", "").split())
+    return {
+        "name": fields.get("model name", platform.processor()),
+        "instructions": [i for i in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16") if i in flags],
+    }
+
+
+def _commit():
+    """The commit of the checkout that this code runs from, with "+changes" where it differs; None outside of one."""
+    try:
+        here = pathlib.Path(__file__).parent
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return commit.stdout.strip() or None
