@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfproject.data import folders
 from tfproject.data.folders import read_folder
 from tfproject.errors import UserError
 
@@ -291,3 +292,12 @@ def test_bad_members_of_a_zip_are_listed(tmp_path):
     assert all("leads out" in found[name] for name in ("../out.png", "/abs.png", "C:\\x.png", "cat/../../up.png"))
     assert "unpacked" in found["dog/spoilt.png"] and "more than once" in found["dog/dog_0.png"]
     assert not (tmp_path / "out.png").exists() and not os.path.exists("/abs.png")
+
+
+def test_a_member_that_would_fill_the_memory_is_not_unpacked(tmp_path, monkeypatch):
+    write_classes(tmp_path / "pets")
+    (tmp_path / "pets" / "cat" / "huge.png").write_bytes(bytes(100_000))
+    write_zip(tmp_path / "pets.zip", tmp_path / "pets")
+    monkeypatch.setattr(folders, "MAX_MEMBER_BYTES", 50_000)
+    pets = read_folder(tmp_path / "pets.zip")
+    assert reasons(pets) == {"cat/huge.png": "too large: 100,000 bytes unpacked"} and len(pets.splits["all"]) == 6

@@ -69,6 +69,17 @@ def test_flip_mirrors_about_half():
     assert 60 < same.sum() < 140
 
 
+def test_alternating_flip_shows_each_image_both_ways_in_two_epochs(toy_set):
+    known = {image.tobytes(): i for i, image in enumerate(toy_set.train.images)}
+    mirrored = {image[:, ::-1].tobytes(): i for i, image in enumerate(toy_set.train.images)}
+    shown = list(toy_set.train.training_batches(3, 30, ("alternating_flip",), epochs=2).as_numpy_iterator())
+    epochs = [np.concatenate([images for images, _ in part]).astype(np.uint8) for part in (shown[:4], shown[4:])]
+    plain = [{known[image.tobytes()] for image in epoch if image.tobytes() in known} for epoch in epochs]
+    turned = [{mirrored[image.tobytes()] for image in epoch if image.tobytes() in mirrored} for epoch in epochs]
+    assert plain[0] == turned[1] and plain[1] == turned[0]
+    assert plain[0] | plain[1] == set(range(120)) and 30 < len(plain[0]) < 90
+
+
 def test_cutout_hides_a_square_of_the_stated_size():
     images = tf.zeros((300, 32, 32, 3), tf.uint8)
     hidden = (augmentation.cutout(images, None, SEED)[0].numpy() == 127).all(axis=-1).sum(axis=(1, 2))

@@ -16,7 +16,8 @@ from PIL import Image
 from tfproject import evaluation
 from tfproject.data.image_set import Split
 from tfproject.errors import UserError
-from tfproject.evaluation import find_images, predict_files, saved_models
+from tfproject.evaluation import find_images, predict_files
+from tfproject.models import saved_models
 
 CLASSES = ("river", "forest, mixed", "sea")
 
@@ -100,7 +101,7 @@ class TestSavedModels:
         assert "(None, 3)" in result.stdout
 
     def test_loading_says_nothing(self, saved):
-        program = f"from tfproject.evaluation import saved_models; saved_models.load({str(saved)!r})"
+        program = f"from tfproject.models import saved_models; saved_models.load({str(saved)!r})"
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert result.stdout == result.stderr == ""
 

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import signal
 import sys
 import warnings
 
@@ -23,7 +24,7 @@ def _data_options(parser):
     group = parser.add_argument_group("data")
     group.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder that holds the set")
     group.add_argument(
-        "--split-files", type=pathlib.Path, metavar="DIR", help="folder with *-train.txt, *-val.txt, *-test.txt: file names"
+        "--split-files", type=pathlib.Path, metavar="DIR", help="eurosat-random, eurosat-spatial, or a folder with *-train.txt, *-val.txt, *-test.txt: file names"
     )
     group.add_argument(
         "--split-method", choices=("own", "holdout", "files"), help="the set's own split, a stratified 70/15/15, or lists"
@@ -50,7 +51,7 @@ def _training_options(parser):
             continue
         flag = "--" + field.name.replace("_", "-")
         if field.name == "augment":
-            group.add_argument(flag, nargs="*", metavar="NAME")
+            group.add_argument(flag, nargs="*", metavar="NAME", help="in order; none to train on the images as they are")
         elif field.name == "jit_compile":
             group.add_argument(flag, choices=("true", "false", "auto"))
         else:
@@ -105,7 +106,7 @@ def build_parser():
     command.add_argument("model", help="a .keras file with its .json beside it")
     command.add_argument("--data", required=True, help="a set's name, or a folder or zip of images")
     command.add_argument("--split", choices=("train", "val", "test"), default="test")
-    command.add_argument("--views", type=int, choices=(1, 8), default=1, help="8: mean over the symmetries of the square")
+    command.add_argument("--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the scores as JSON")
     _data_options(command)
     command.set_defaults(run=_evaluate)
@@ -113,7 +114,7 @@ def build_parser():
     command = commands.add_parser("predict", help="classify images")
     command.add_argument("model", help="a .keras file with its .json beside it")
     command.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER")
-    command.add_argument("--views", type=int, choices=(1, 8), default=1, help="8: mean over the symmetries of the square")
+    command.add_argument("--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image")
     command.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the table as CSV")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
     command.set_defaults(run=_predict, needs_tensorflow=False)
@@ -149,8 +150,11 @@ def _study(arguments):
 
 
 def _task5(arguments):
+    from tfproject.report import readme
     from tfproject.tasks import task5_eurosat
 
+    if arguments.publish:
+        readme.check()
     profile = _profile(arguments)
     data_name = pathlib.Path(arguments.data).name
     split = arguments.split_files.name if arguments.split_files else arguments.split_method or "default-split"
@@ -194,8 +198,9 @@ def _evaluate(arguments):
 
     from tfproject import evaluation
     from tfproject.files import write_atomically
+    from tfproject.models import saved_models
 
-    saved = evaluation.saved_models.load(arguments.model)
+    saved = saved_models.load(arguments.model)
     image_set = _load(arguments, arguments.data, saved.image_size)
     if image_set.class_names != saved.class_names:
         raise UserError(
@@ -211,9 +216,10 @@ def _evaluate(arguments):
 
 def _predict(arguments):
     from tfproject import evaluation
+    from tfproject.models import saved_models
 
     paths = evaluation.find_images(arguments.paths)
-    saved = evaluation.saved_models.load(arguments.model)
+    saved = saved_models.load(arguments.model)
     predictions = evaluation.predict_files(saved, paths, views=arguments.views)
     print(predictions.to_text())
     if arguments.csv:
@@ -230,6 +236,7 @@ def main(argv=None):
     warnings.showwarning = lambda message, *_: print(f"tfproject: warning: {message}", file=sys.stderr)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     arguments = build_parser().parse_args(argv)
+    before = signal.signal(signal.SIGINT, _interrupted)
     try:
         if arguments.needs_tensorflow:
             with native_log_silenced():
@@ -238,10 +245,18 @@ def main(argv=None):
     except UserError as error:
         print(f"tfproject: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("tfproject: interrupted; what is finished is kept, and training goes on with --resume.", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
         return 0
+    finally:
+        signal.signal(signal.SIGINT, before)
     return 0
+
+
+def _interrupted(*_):
+    # Files are written whole or not at all, so it is safe to end at once; a KeyboardInterrupt that is raised inside an
+    # import or a traced function comes out as another error.
+    print("\ntfproject: interrupted; what is finished is kept, and training goes on with --resume.", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)

@@ -4,20 +4,33 @@ import os
 import pathlib
 import tempfile
 
+from tfproject.errors import UserError
+
 
 def write_atomically(path, content):
-    """Write bytes or text so that a reader sees the old file or the new one, never a part, even after a power cut."""
+    """Write bytes or text so that a reader sees the old file or the new one, never a part, even after a power cut.
+
+    Raises:
+        UserError: if the file cannot be written; what was there before is still there.
+    """
     path = pathlib.Path(path)
     if isinstance(content, str):
         content = content.encode()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        if temporary:
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}); give a path in a folder that exists, may be written to "
+                "and has room."
+            ) from error
         raise

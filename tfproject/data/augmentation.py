@@ -28,6 +28,21 @@ def flip(images, labels, seed):
     return tf.where(_chance(seed, tf.shape(images)[0]), images[:, :, ::-1], images), labels
 
 
+def alternating_flip(images, labels, numbers, epoch):
+    """Mirror half of the images in even epochs and the other half in odd ones: two epochs show each image both ways.
+
+    Args:
+        images, labels: as ever.
+        numbers: int (b,), the images' places in the split, which decide the half.
+        epoch: the epoch's number.
+
+    Reference: K. Jordan 2024, arXiv:2404.00498, section 3.6.
+    """
+    half = tf.bitwise.right_shift(tf.cast(numbers, tf.uint32) * 2654435761, 16) % 2  # Knuth's multiplicative hash
+    mirrored = tf.equal(half, tf.cast(epoch, tf.uint32) % 2)
+    return tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images), labels
+
+
 def symmetries(images, labels, seed):
     """One of the eight symmetries of the square: a view from above stays a view from above. Needs square images."""
     left_right, up_down, transpose = _split_seed(seed, 3)
@@ -104,10 +119,10 @@ def cutmix(images, labels, seed):
     return tf.where(mask, images[::-1], images), kept * labels + (1 - kept) * labels[::-1]
 
 
-BY_NAME = {f.__name__: f for f in (flip, symmetries, shift, cutout, colour, mixup, cutmix)}
+BY_NAME = {f.__name__: f for f in (flip, alternating_flip, symmetries, shift, cutout, colour, mixup, cutmix)}
 
 
-def augment(images, labels, names, seed):
+def augment(images, labels, names, seed, numbers, epoch):
     """Apply augmentations in the given order, each with a seed of its own.
 
     Args:
@@ -115,6 +130,8 @@ def augment(images, labels, names, seed):
         labels: float32 (b, c).
         names: names from BY_NAME.
         seed: int32 (2,).
+        numbers: int (b,), the images' places in the split.
+        epoch: the epoch's number.
 
     Returns:
         Images (b, h, w, 3) and labels (b, c).
@@ -122,7 +139,8 @@ def augment(images, labels, names, seed):
     check(names, images.shape)
     if names:
         for name, own_seed in zip(names, _split_seed(seed, len(names)) if len(names) > 1 else [seed]):
-            images, labels = BY_NAME[name](images, labels, own_seed)
+            draw = (numbers, epoch) if name == "alternating_flip" else (own_seed,)
+            images, labels = BY_NAME[name](images, labels, *draw)
     return images, labels
 
 

@@ -16,9 +16,9 @@ from tfproject.errors import UserError
 BUILDING_SIZE = (160, 160)
 
 TERRASSA_ORIGIN = Origin(
-    description="Terrassa Buildings, 2018 edition: photographs of twelve buildings of Terrassa, and of others (desconegut)",
+    description="Terrassa Buildings: photographs of twelve buildings of Terrassa, and of others (desconegut)",
     licence="research use",
-    citation="Terrassa Buildings 900 and its successors, Image Processing Group, Universitat Politecnica de Catalunya",
+    citation="Terrassa Buildings, Image Processing Group (GPI), Universitat Politècnica de Catalunya",
 )
 PARIS_ORIGIN = Origin(
     description="Paris Buildings: photographs of landmarks of Paris",
@@ -63,7 +63,8 @@ def load(
         split: "own", the set's own splits (with val drawn from train where it has none); "holdout", 70/15/15 stratified
             by seed; "files", the lists in `split_files`; None, "files" if `split_files` is given and else what the set
             is used with (its own where it has them, else "holdout").
-        split_files: a folder with the lists `*-train.txt`, `*-val.txt` and `*-test.txt`.
+        split_files: a folder with the lists `*-train.txt`, `*-val.txt` and `*-test.txt`, or the name of a published split
+            of EuroSAT ("eurosat-random", "eurosat-spatial").
         seed: an integer, for what is drawn.
         data_dir: where the user has a known set; None for the usual places.
         image_size: (height, width) to bring all images to; None for the set's own size (160x160 for buildings).
@@ -77,7 +78,7 @@ def load(
         UserError: if the set is not there, cannot be read or cannot be split so.
 
     Example:
-        tiles = load("eurosat", split_files="eurosat-spatial-splits")
+        tiles = load("eurosat", split_files="eurosat-spatial")
         tiles.train.images.shape
     """
     split = _check_arguments(split, split_files, on_bad_image, on_overlap)
@@ -214,12 +215,13 @@ def _building_folder(name, data_dir):
             return place, TERRASSA_ORIGIN
         if name == "paris" and any((place / class_name).is_dir() for class_name in PARIS_CLASSES):
             return place, PARIS_ORIGIN
-    layout = "train/, val/ and test/, each with annotation.txt and images/" if name == "terrassa" else (
-        "a folder for each class, such as louvre/"
-    )
+    layout = {
+        "terrassa": "train/, val/ and test/, each with annotation.txt and images/",
+        "paris": "a folder for each class, such as louvre/",
+    }[name]
     raise UserError(
         f"{name} is not in {' nor in '.join(repr(str(place)) for place in places)} and cannot be downloaded; expected "
-        f"there is {layout}; put it there, give its folder or zip with --data-dir, or use --data synthetic."
+        f"there is {layout}: put it there, give its folder or zip with --data-dir, or use --data synthetic."
     )
 
 
@@ -239,5 +241,6 @@ def _generated(name, write, module):
                 os.rename(Path(part) / "set", root)
     except OSError as error:
         if not root.exists():
-            raise UserError(f"'{cache}' cannot be written ({error.strerror}); set TFPROJECT_CACHE to a folder that can.") from error
+            reason = error.strerror or error
+            raise UserError(f"'{cache}' cannot be written ({reason}); set TFPROJECT_CACHE to a folder.") from error
     return root

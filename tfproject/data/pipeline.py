@@ -55,7 +55,7 @@ def training_batches(split, class_count, batch_size, augment=(), seed=0, first_e
     def batch(number, indices):
         seed = tf.stack([seed_augment, tf.cast(number, tf.int32)])
         x = tf.ensure_shape(tf.gather(images, indices), (batch_size, *split.image_shape))
-        x, y = augmentation.augment(x, tf.gather(labels, indices), augment, seed)
+        x, y = augmentation.augment(x, tf.gather(labels, indices), augment, seed, indices, number // steps)
         return tf.cast(x, tf.float32), y
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_numbers)

@@ -11,6 +11,7 @@ from tfproject.data.image_set import Split
 from tfproject.errors import UserError
 
 NAMES = ("train", "val", "test")
+PUBLISHED = {path.name: path for path in sorted((Path(__file__).parent / "split_lists").iterdir()) if path.is_dir()}
 
 
 def stratified_holdout(image_set, seed=0, fractions=(0.70, 0.15, 0.15)):
@@ -78,7 +79,7 @@ def from_files(image_set, folder):
     Args:
         image_set: an ImageSet; splits that it has are joined first.
         folder: the folder with the lists `*-train.txt`, `*-val.txt` and `*-test.txt`: UTF-8, a name a line, either an
-            image's name in the set or its file name alone.
+            image's name in the set or its file name alone; or a name from `PUBLISHED`, lists that come with the package.
 
     Returns:
         The ImageSet with the splits train, val and test in the lists' order. Images that no list names are left out,
@@ -89,6 +90,8 @@ def from_files(image_set, folder):
             of the set's `bad_images` may stand in a list; they are left out.
     """
     folder = Path(folder)
+    if str(folder) in PUBLISHED and not folder.exists():
+        folder = PUBLISHED[str(folder)]
     images = _joined(image_set)
     lists = {name: _read_list(folder, name) for name in NAMES}
     by_file_name = {}
@@ -228,7 +231,8 @@ def _read_list(folder, split_name):
     if len(found) != 1:
         what = f"{len(found)} lists" if found else "no list"
         raise UserError(
-            f"'{folder}' has {what} *-{split_name}.txt; expected is one each of *-train.txt, *-val.txt and *-test.txt."
+            f"'{folder}' has {what} *-{split_name}.txt; expected is a folder with one each of *-train.txt, *-val.txt and "
+            f"*-test.txt, or one of {', '.join(PUBLISHED)}."
         )
     try:
         names = [line.strip() for line in found[0].read_text(encoding="utf-8-sig").splitlines() if line.strip()]

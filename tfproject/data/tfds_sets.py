@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-import logging
 import tarfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -13,12 +13,14 @@ from tfproject.data.archives import Archive
 from tfproject.data.image_set import BadImage, ImageSet, Origin, Split
 from tfproject.errors import UserError
 
-# Size and SHA-256 as TensorFlow Datasets registers them. TFDS' own address for EuroSAT is often down and its certificate
-# has expired, so two more are asked; the checksum decides, whoever delivers. The torchgeo mirror's commit is pinned.
+# Size and SHA-256 as TensorFlow Datasets registers them. TFDS' own address for EuroSAT is often down, with an expired
+# certificate, so two more are asked; the checksum decides, whoever delivers. The torchgeo mirror's commit is pinned.
 EUROSAT_ARCHIVE = Archive("8ebea626349354c5328b142b96d0430e647051f26efc2dc974c843f25ecf70bd", 94_280_567)
+# Zenodo's is the same tiles packed anew, below EuroSAT_RGB/, and so has a sum of its own: torchgeo and others record it.
+EUROSAT_ZENODO = Archive("b4f5b234ecb7d7ff9c6cddb046543b4717c53fd6e9815be6c0e80cc614f51b90", 94_658_721)
 EUROSAT_SOURCES = {
     "http://madm.dfki.de/files/sentinel/EuroSAT.zip": EUROSAT_ARCHIVE,
-    "https://zenodo.org/records/7711810/files/EuroSAT_RGB.zip": EUROSAT_ARCHIVE,
+    "https://zenodo.org/records/7711810/files/EuroSAT_RGB.zip": EUROSAT_ZENODO,
     "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip": (
         EUROSAT_ARCHIVE
     ),
@@ -28,10 +30,10 @@ EUROSAT_CLASSES = (
     *("Pasture", "PermanentCrop", "Residential", "River", "SeaLake"),
 )
 EUROSAT_ORIGIN = Origin(
-    description="EuroSAT RGB: 27,000 Sentinel-2 tiles of 64x64 pixels in ten classes of land use and land cover",
+    description="EuroSAT RGB: Sentinel-2 tiles of 64x64 pixels in ten classes of land use and land cover",
     licence="MIT",
-    citation="P. Helber, B. Bischke, A. Dengel, D. Borth: EuroSAT: A Novel Dataset and Deep Learning Benchmark for Land "
-    "Use and Land Cover Classification. IEEE JSTARS 12(7), 2019",
+    citation="P. Helber, B. Bischke, A. Dengel, D. Borth: EuroSAT: A Novel Dataset and Deep Learning Benchmark for "
+    "Land Use and Land Cover Classification. IEEE JSTARS 12(7), 2019",
 )
 
 CIFAR10_FILE = "cifar-10-binary.tar.gz"
@@ -42,7 +44,7 @@ CIFAR10_SOURCES = {
 }
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_ORIGIN = Origin(
-    description="CIFAR-10: 60,000 colour images of 32x32 pixels in ten classes",
+    description="CIFAR-10: colour images of 32x32 pixels in ten classes",
     licence="none stated",
     citation="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images. Technical report, 2009",
 )
@@ -64,7 +66,8 @@ def read_eurosat(data_dir=None):
     """
     _check_exists(data_dir)
     if builder := _prepared("eurosat/rgb", data_dir):
-        return _from_tfds(builder, "eurosat", EUROSAT_ORIGIN, EUROSAT_CLASSES, {"train": "all"}, "filename")
+        image_set = ImageSet("eurosat", EUROSAT_CLASSES, {}, EUROSAT_ORIGIN)
+        return _from_tfds(builder, image_set, {"train": "all"}, "filename")
     path = _find_eurosat(data_dir)
     if path is None:
         if data_dir is not None:
@@ -89,9 +92,9 @@ def read_cifar10(data_dir=None):
     """CIFAR-10.
 
     Args:
-        data_dir: where the user has it: cifar-10-binary.tar.gz (its checksum is verified), a folder with it, a folder or
-            zip with train/ and test/ of ten class folders each, or a TFDS data directory. If None, it is looked for in
-            TFDS' own place and in `archives.data_home()`, and TFDS downloads it where it is in neither.
+        data_dir: where the user has it: cifar-10-binary.tar.gz (its checksum is verified), a folder with it, a folder
+            or zip with train/ and test/ of ten class folders each, or a TFDS data directory. If None, it is looked for
+            in TFDS' own place and in `archives.data_home()`, and TFDS downloads it where it is in neither.
 
     Returns:
         An ImageSet with the splits train and test; an image's name is its number, such as train_00001.
@@ -110,15 +113,16 @@ def read_cifar10(data_dir=None):
     if builder is None:
         if data_dir is not None:
             raise UserError(
-                f"'{data_dir}' holds no CIFAR-10: expected is {CIFAR10_FILE}, a folder with it, train/ and test/ with the "
-                "ten class folders, or a TFDS data directory in which cifar10 is prepared."
+                f"'{data_dir}' holds no CIFAR-10: expected is {CIFAR10_FILE}, a folder with it, train/ and test/ with "
+                "the ten class folders, or a TFDS data directory in which cifar10 is prepared."
             )
         builder = _download_cifar10(None)
-    return _from_tfds(builder, "cifar10", CIFAR10_ORIGIN, CIFAR10_CLASSES, {"train": "train", "test": "test"}, "id")
+    image_set = ImageSet("cifar10", CIFAR10_CLASSES, {}, CIFAR10_ORIGIN)
+    return _from_tfds(builder, image_set, {"train": "train", "test": "test"}, "id")
 
 
 def prepare_eurosat(data_dir=None):
-    """Makes sure that `read_eurosat` finds the set with this data_dir, downloading it if need be; returns where it is."""
+    """Has `read_eurosat` find the set with this data_dir, by a download if need be; returns where it is."""
     if builder := _prepared("eurosat/rgb", data_dir):
         return str(builder.data_path)
     home = archives.data_home() if data_dir is None else Path(data_dir)
@@ -126,7 +130,7 @@ def prepare_eurosat(data_dir=None):
 
 
 def prepare_cifar10(data_dir=None):
-    """Makes sure that `read_cifar10` finds the set with this data_dir, downloading it if need be; returns where it is."""
+    """Has `read_cifar10` find the set with this data_dir, by a download if need be; returns where it is."""
     builder = _prepared("cifar10", data_dir)
     if builder is None and (path := _find_cifar10(data_dir)):
         return str(path)
@@ -147,7 +151,7 @@ def _prepared(tfds_name, data_dir):
         return None
     with _quiet_tfds() as tfds:
         builder = tfds.builder(tfds_name, data_dir=data_dir)
-    return builder if builder.is_prepared() else None
+        return builder if builder.is_prepared() else None
 
 
 def _candidates(data_dir, name):
@@ -195,62 +199,66 @@ def _download_cifar10(data_dir):
         try:
             builder.download_and_prepare()
         except Exception as error:  # The network may still fail in any of its ways, or the checksum.
-            failed = archives.DownloadFailed({url: f"{type(error).__name__}" for url in CIFAR10_SOURCES})
+            failed = archives.DownloadFailed({url: type(error).__name__ for url in CIFAR10_SOURCES})
             raise _unavailable("cifar10", failed, CIFAR10_FILE) from error
     return builder
 
 
 def _unavailable(name, error, own_copy):
+    tried = "; ".join(f"{urlsplit(url).hostname}: {reason}" for url, reason in error.attempts.items())
     return UserError(
-        f"{name} is not prepared on this machine and could not be downloaded (tried {error}); with a network "
-        f"`tfproject data prepare {name}` gets it, --data-dir takes a folder or archive that you have ({own_copy}, or a "
-        "TFDS data directory), and --data synthetic needs no download."
+        f"{name} is not prepared on this machine and could not be downloaded (tried {tried}); with a network "
+        f"`tfproject data prepare {name}` gets it, --data-dir takes a folder or archive that you have ({own_copy}, "
+        "or a TFDS data directory), and --data synthetic needs no download."
     )
 
 
 @contextlib.contextmanager
 def _quiet_tfds():
     """tensorflow_datasets with its progress messages held back."""
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds
+    from absl import logging
 
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
         yield tfds
     finally:
-        log.setLevel(level)
+        logging.set_verbosity(verbosity)
 
 
 # Reading
 
 
-def _from_tfds(builder, name, origin, class_names, split_names, name_feature):
-    if tuple(builder.info.features["label"].names) != class_names:
-        raise UserError(f"The prepared set in '{builder.data_path}' has other classes than {name}; prepare it anew.")
+def _from_tfds(builder, image_set, split_names, name_feature):
+    """Fills an image set that has no splits yet from the builder's files."""
+    if tuple(builder.info.features["label"].names) != image_set.class_names:
+        raise UserError(f"'{builder.data_path}' has other classes than {image_set.name}; prepare it anew.")
+    size = builder.info.features["image"].shape[:2]
     splits, bad_images = {}, []
     for tfds_name, split_name in split_names.items():
-        encoded, labels, names = [], [], []
+        examples = []
         with _quiet_tfds() as tfds:
-            # The files' own bytes, decoded here as every image is: TensorFlow's JPEG decoder gives other pixels.
+            # The files' own bytes, decoded as every image is: TensorFlow's JPEG decoder by default gives other pixels.
             dataset = builder.as_dataset(split=tfds_name, decoders={"image": tfds.decode.SkipDecoding()})
             for batch in tfds.as_numpy(dataset.batch(1024)):
-                encoded.extend(batch["image"])
-                labels.extend(batch["label"])
-                names.extend(n.decode().rsplit("/", 1)[-1] for n in batch[name_feature])
-        images, bad = decoding.decode_images(encoded, builder.info.features["image"].shape[:2])
-        bad_images.extend(BadImage(names[i], reason) for i, reason in bad.items())
-        good = [i for i in range(len(names)) if i not in bad]
-        labels = np.array(labels, dtype=np.int64)[good]
-        splits[split_name] = _sorted(Split(images, labels, tuple(names[i] for i in good)))
-    return ImageSet(name, class_names, splits, origin, tuple(bad_images))
+                names = (name.decode().rsplit("/", 1)[-1] for name in batch[name_feature])
+                examples.extend(zip(names, batch["label"].tolist(), batch["image"]))
+        examples.sort()
+        images, bad = decoding.decode_images([encoded for _, _, encoded in examples], size)
+        bad_images.extend(BadImage(examples[i][0], reason) for i, reason in bad.items())
+        good = [example for i, example in enumerate(examples) if i not in bad]
+        labels = np.array([label for _, label, _ in good], dtype=np.int64)
+        splits[split_name] = Split(images, labels, tuple(name for name, _, _ in good))
+    return dataclasses.replace(image_set, splits=splits, bad_images=tuple(bad_images))
 
 
 def _read_cifar10_binary(path):
     """The published binary version: a record is a byte of label and three planes of 32x32 bytes."""
     splits = {}
     with tarfile.open(path) as tar:
-        for split_name, files in (("train", [f"data_batch_{i}.bin" for i in range(1, 6)]), ("test", ["test_batch.bin"])):
+        files_of = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+        for split_name, files in files_of.items():
             content = b"".join(tar.extractfile(f"cifar-10-batches-bin/{file}").read() for file in files)
             records = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
             images = np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))

@@ -1,6 +1,5 @@
 """How good a model is, how sure of itself, and what it says about new images."""
 
-from tfproject.evaluation import saved_models
 from tfproject.evaluation.prediction import Predictions, find_images, predict_files
 from tfproject.evaluation.scores import Scores, evaluate, scores, summary_text
 
@@ -10,7 +9,6 @@ __all__ = [
     "evaluate",
     "find_images",
     "predict_files",
-    "saved_models",
     "scores",
     "summary_text",
 ]

@@ -17,6 +17,12 @@ from tfproject.data.image_set import BadImage
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
 
+VIEWS = {
+    1: "the image as it is",
+    2: "and mirrored left to right",
+    6: "and moved by a pixel down and right, or up and left, each mirrored too",
+    8: "all symmetries of the square",
+}
 READ_AHEAD = 3  # batches decoded or being decoded while one is in the network: the memory's bound
 
 
@@ -61,7 +67,7 @@ class Predictions:
         for name, class_name, confidence, row in zip(self.names, self.classes, self.confidences, self.probabilities):
             writer.writerow([name, class_name, f"{confidence:.6f}", *(f"{p:.6f}" for p in row)])
         # A file name need not be valid UTF-8; surrogateescape gives its own bytes back.
-        _write(path, text.getvalue().encode(errors="surrogateescape"))
+        write_atomically(path, text.getvalue().encode(errors="surrogateescape"))
 
     def to_json(self, path):
         """Write {class_names, predictions: [{file, class, probability, probabilities}], bad: [{file, reason}]}.
@@ -83,7 +89,7 @@ class Predictions:
             ],
             "bad": [{"file": image.name, "reason": image.reason} for image in self.bad],
         }
-        _write(path, json.dumps(content, indent=1) + "\n")
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
 
     def to_text(self):
         """A table of file, class and probability, with the bad files and their reasons below."""
@@ -139,16 +145,16 @@ def predict_files(saved_model, paths, batch_size=128, views=1):
     A file that cannot be read is listed in the result's `bad` and does not stop the others.
 
     Args:
-        saved_model: a `tfproject.evaluation.saved_models.SavedModel`.
+        saved_model: a `tfproject.models.saved_models.SavedModel`.
         paths: image files, as `find_images` lists them.
         batch_size: images a step.
-        views: 1, or 8 for the mean of the probabilities over the eight symmetries of the square.
+        views: how many views of each image are averaged, see `VIEWS`.
 
     Returns:
         Predictions, in the order of `paths`.
 
     Raises:
-        UserError: if eight views are asked of a model whose images are not square.
+        UserError: if there is no such number of views, or the images are not square where they must be.
     """
     paths = list(paths)
     batch_size = max(1, min(batch_size, len(paths)))
@@ -170,18 +176,18 @@ def predictor(model, image_size, batch_size, views=1):
         image_size: (h, w).
         batch_size: the most images that a call may hold. Fewer are filled up to it, so that TensorFlow traces the
             network once.
-        views: 1, or 8 for the mean of the probabilities over the eight symmetries of the square.
+        views: how many views of each image are averaged, see `VIEWS`.
 
     Returns:
         A function: images (n, h, w, 3), uint8 or float in 0..255, n <= batch_size, to float32 (n, c).
 
     Raises:
-        UserError: if `views` is neither 1 nor 8, or 8 where the images are not square.
+        UserError: if there is no such number of views, or the images are not square where they must be.
     """
     import tensorflow as tf
 
-    if views not in (1, 8):
-        raise UserError(f"views is {views}; give 1 (the image as it is) or 8 (all symmetries of the square).")
+    if views not in VIEWS:
+        raise UserError(f"views is {views}; give " + ", ".join(f"{n} ({text})" for n, text in VIEWS.items()) + ".")
     if views == 8 and image_size[0] != image_size[1]:
         raise UserError(f"The images are {image_size[0]}x{image_size[1]}, and 8 views need square ones; give views=1.")
 
@@ -192,18 +198,24 @@ def predictor(model, image_size, batch_size, views=1):
     def predict(images):
         padded = np.zeros((batch_size, *image_size, 3), np.float32)
         padded[: len(images)] = images
-        seen = [padded] if views == 1 else _symmetries(padded)
-        return np.mean([network(view).numpy()[: len(images)] for view in seen], axis=0)
+        return np.mean([network(view).numpy()[: len(images)] for view in _views(padded, views)], axis=0)
 
     return predict
 
 
-def _symmetries(images):
-    """The images (b, n, n, 3) turned by 0, 90, 180 and 270 degrees, each as it is and mirrored."""
-    for turns in range(4):
-        turned = np.rot90(images, turns, axes=(1, 2))
-        yield turned
-        yield turned[:, :, ::-1]
+def _views(images, views):
+    """The images (b, h, w, 3) in each of their views."""
+    if views == 8:
+        seen = [np.rot90(images, turns, axes=(1, 2)) for turns in range(4)]
+    elif views == 6:
+        padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        seen = [images, padded[:, :-2, :-2], padded[:, 2:, 2:]]
+    else:
+        seen = [images]
+    for view in seen:
+        yield view
+        if views > 1:
+            yield view[:, :, ::-1]
 
 
 def _decoded_batches(paths, size, batch_size):
@@ -238,12 +250,3 @@ def _images_below(folder):
 def _printable(name):
     """The name with line breaks, control characters and invalid bytes written as escapes, to stay on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
-def _write(path, content):
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); give a path in a folder that exists and may be written to."
-        ) from error

@@ -144,7 +144,7 @@ def evaluate(model, split, class_names, batch_size=256, views=1):
         split: a `tfproject.data.Split`.
         class_names: c names.
         batch_size: images a step.
-        views: 1, or 8 for the mean of the probabilities over the eight symmetries of the square.
+        views: how many views of each image are averaged, see `tfproject.evaluation.prediction.VIEWS`.
 
     Returns:
         Scores.

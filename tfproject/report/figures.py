@@ -1,11 +1,9 @@
 """Figures from plain arrays and dicts: each function returns a matplotlib Figure and leaves no state behind."""
 
 import io
-import pathlib
 
 import numpy as np
 
-from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.report import style
 from tfproject.report.style import styled
@@ -257,13 +255,7 @@ def save(figure, path):
     Raises:
         UserError: if the file cannot be written.
     """
-    path = pathlib.Path(path)
-    try:
-        write_atomically(path, to_png_bytes(figure))
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); give a path in a folder that exists and may be written to."
-        ) from error
+    write_atomically(path, to_png_bytes(figure))
 
 
 def _figure(size, rows=1, columns=1, **options):

@@ -64,7 +64,7 @@ def run_task(
     )  # fmt: skip
     run = training.fit(
         getattr(models, network), tiles, recipe, directory,
-        strategy=strategy, resume=resume, save_model=evaluation.saved_models.save, profile=trace,
+        strategy=strategy, resume=resume, profile=trace,
     )  # fmt: skip
     if (run.directory / "report.html").exists():
         return run
@@ -82,11 +82,11 @@ def run_task(
 
 def _write_card(run, tiles):
     """The model again, with a sidecar that says what it was made of and how good it is."""
-    from tfproject import evaluation
+    from tfproject.models import saved_models
 
     measured = run.metrics
     keys = ("count", "accuracy", "accuracy_interval", "macro_f1", "kappa", "calibration_error")
-    evaluation.saved_models.save(
+    saved_models.save(
         run.model,
         run.model_path,
         tiles.class_names,
@@ -182,16 +182,22 @@ def _write_report(run, tiles, checked):
     )  # fmt: skip
 
 
-def publish(run, models_folder="saved_models", results_folder="results/open-project"):
-    """Copy a run's model with its card to saved_models/, and its numbers and figures to results/.
+def publish(run, root="."):
+    """Copy a run's model with its card to saved_models/, its numbers and figures to results/, and tell the README.
+
+    Args:
+        run: a finished Run of `run_task`.
+        root: the repository.
 
     Returns:
         The paths of the model and of the results folder.
     """
     from tfproject.files import write_atomically
+    from tfproject.report import readme
     from tfproject.report.model_card import to_markdown
 
-    models_folder, results_folder = pathlib.Path(models_folder), pathlib.Path(results_folder)
+    readme.check(root)
+    models_folder, results_folder = pathlib.Path(root, "saved_models"), pathlib.Path(root, "results", "open-project")
     models_folder.mkdir(parents=True, exist_ok=True)
     (results_folder / "figures").mkdir(parents=True, exist_ok=True)
     goal = models_folder / "eurosat_best.keras"
@@ -203,4 +209,5 @@ def publish(run, models_folder="saved_models", results_folder="results/open-proj
         write_atomically(results_folder / name, (run.directory / name).read_bytes())
     for figure in sorted((run.directory / "figures").glob("*.png")):
         write_atomically(results_folder / "figures" / figure.name, figure.read_bytes())
+    readme.update(root)
     return goal, results_folder

@@ -16,7 +16,9 @@ from tfproject.files import write_atomically
 from tfproject.training.optimization import make_loss, make_optimizer
 
 WORTH_IT = 1.1  # a choice other than plain float32 must be faster by this factor
-STEPS = 6  # timed steps, after two that compile and warm up
+STEPS = 4  # steps timed together
+ROUNDS = 3  # how often each choice is timed, in turn with the others; the best counts, as the rest is other load
+SECONDS = 30  # no further round when a choice has taken so long
 
 
 def cache_path():
@@ -43,8 +45,8 @@ def resolve(recipe, build_model, image_shape, class_count):
     if "auto" not in (recipe.precision, recipe.jit_compile):
         return recipe
     measured = measurements(recipe, build_model, image_shape, class_count)
-    default = "float32 plain"
     best = max(measured, key=measured.get)
+    default = "float32 plain"
     if default in measured and measured[best] < WORTH_IT * measured[default]:
         best = default
     precision, compiler = best.split()
@@ -53,14 +55,17 @@ def resolve(recipe, build_model, image_shape, class_count):
 
 def measurements(recipe, build_model, image_shape, class_count):
     """Images/s of the training step by "precision compiler", for what the recipe leaves open; kept on disk."""
-    low = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
-    precisions = ("float32", low) if recipe.precision == "auto" else (recipe.precision,)
-    compilers = ("plain", "xla") if recipe.jit_compile == "auto" else ("xla" if recipe.jit_compile else "plain",)
-    model = build_model(image_shape, class_count)
-    question = [
-        model.to_json(), recipe.batch_size, recipe.optimizer, precisions, compilers, tf.__version__,
-        keras.__version__, [d.name for d in tf.config.list_physical_devices()], _processor_flags(),
-    ]  # fmt: skip
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    precisions, compilers = (recipe.precision,), ("xla" if recipe.jit_compile is True else "plain",)
+    if recipe.precision == "auto":
+        precisions = ("float32", "mixed_float16" if gpu else "mixed_bfloat16")
+    if recipe.jit_compile == "auto" and not gpu:  # on a GPU, XLA and deterministic kernels exclude each other
+        compilers = ("plain", "xla")
+    candidates = [f"{precision} {compiler}" for precision in precisions for compiler in compilers]
+    if len(candidates) == 1:
+        return {candidates[0]: 1.0}
+    network = build_model(image_shape, class_count).to_json()
+    question = [network, recipe.batch_size, recipe.optimizer, candidates, tf.__version__, keras.__version__, _machine()]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
     path = cache_path()
     try:
@@ -68,38 +73,47 @@ def measurements(recipe, build_model, image_shape, class_count):
     except (OSError, ValueError):
         known = {}
     if key not in known:
-        known[key] = {
-            f"{precision} {compiler}": round(_images_per_second(
-                dataclasses.replace(recipe, precision=precision, jit_compile=compiler == "xla"),
-                build_model, image_shape, class_count,
-            ), 1)
-            for precision in precisions for compiler in compilers
-        }  # fmt: skip
+        known[key] = _measure(candidates, recipe, build_model, image_shape, class_count)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(known, indent=1))
     return known[key]
 
 
-def _processor_flags():
+def _machine():
+    """What tells one machine from another: its devices, cores, and the processor's instructions."""
+    devices = [tf.config.experimental.get_device_details(d).get("device_name", d.name)
+               for d in tf.config.list_physical_devices()]  # fmt: skip
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":", 1)[1] for line in lines if line.startswith("flags")), "")
+        return [devices, os.cpu_count(), next(line for line in lines if line.startswith("flags"))]
+    except (OSError, StopIteration):
+        return [devices, os.cpu_count()]
 
 
-def _images_per_second(recipe, build_model, image_shape, class_count):
-    with dtype_policy(recipe.precision):
-        model = build_model(image_shape, class_count)
-    model.compile(make_optimizer(recipe, 100), make_loss(recipe), jit_compile=recipe.jit_compile)
+def _measure(candidates, recipe, build_model, image_shape, class_count):
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (recipe.batch_size, *image_shape)).astype("float32")
     labels = np.eye(class_count, dtype="float32")[random.integers(class_count, size=recipe.batch_size)]
     batch = tf.data.Dataset.from_tensors((images, labels)).repeat()
-    model.fit(batch, steps_per_epoch=2, verbose=0, shuffle=False)
-    start = time.perf_counter()
-    model.fit(batch, steps_per_epoch=STEPS, verbose=0, shuffle=False)
-    return STEPS * recipe.batch_size / (time.perf_counter() - start)
+    models = {}
+    for candidate in candidates:
+        precision, compiler = candidate.split()
+        with dtype_policy(precision):
+            models[candidate] = build_model(image_shape, class_count)
+        models[candidate].compile(make_optimizer(recipe, 100), make_loss(recipe), jit_compile=compiler == "xla")
+        models[candidate].fit(batch, steps_per_epoch=2, verbose=0, shuffle=False)  # traces, compiles, warms up
+    spent = dict.fromkeys(candidates, 0.0)
+    best = {}
+    for _ in range(ROUNDS):
+        for candidate in candidates:
+            if spent[candidate] > SECONDS:
+                continue
+            start = time.perf_counter()
+            models[candidate].fit(batch, steps_per_epoch=STEPS, verbose=0, shuffle=False)
+            seconds = time.perf_counter() - start
+            spent[candidate] += seconds
+            best[candidate] = max(best.get(candidate, 0), round(STEPS * recipe.batch_size / seconds, 1))
+    return best
 
 
 @contextlib.contextmanager

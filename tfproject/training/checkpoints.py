@@ -27,7 +27,8 @@ def save(directory, model, history):
     buffer = io.BytesIO()
     np.savez(buffer, history=np.array(json.dumps(history)), **arrays)
     write_atomically(directory / f"epoch-{len(history):04d}.npz", buffer.getvalue())
-    for old in sorted(directory.glob("epoch-*.npz"))[:-KEPT]:
+    left_behind = directory.glob(".epoch-*")  # by a process that was killed while it wrote
+    for old in [*sorted(directory.glob("epoch-*.npz"))[:-KEPT], *left_behind]:
         old.unlink()
 
 

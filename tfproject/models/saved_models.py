@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import tempfile
 import warnings
@@ -117,13 +116,8 @@ def save(model, path, class_names, **card):
         _check_parts(_architecture(whole), path)
         content = whole.read_bytes()
     description = {**card, "class_names": list(class_names), "image_size": list(model.input_shape[1:3])}
-    try:
-        write_atomically(path, content)
-        write_atomically(path.with_suffix(".json"), json.dumps(description, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); give a path in a folder that exists and may be written to."
-        ) from error
+    write_atomically(path, content)
+    write_atomically(path.with_suffix(".json"), json.dumps(description, indent=1) + "\n")
     return path
 
 

@@ -1,0 +1,93 @@
+"""Images/s of our input pipeline, of Keras' usual one, and of the training step that they feed.
+
+Ours keeps the decoded images in memory and augments a batch at a time; Keras' reads the JPEG files of
+`image_dataset_from_directory` every epoch and augments with Random* layers. Same images, same batch size, like
+augmentation (flips, quarter turns, shifts by up to four pixels), in turn, several times.
+"""
+
+import argparse
+import pathlib
+import statistics
+import tempfile
+import time
+
+import keras
+import machine
+import tensorflow as tf
+from PIL import Image
+
+from tfproject import data, models
+from tfproject.tasks.task5_eurosat import LAND_COVER
+from tfproject.training import acceleration
+
+SHIFT = 4 / 64
+
+
+def write_folder(split, class_names, root):
+    """The split's images as JPEG files, a folder per class."""
+    for i, (image, label) in enumerate(zip(split.images, split.labels)):
+        folder = root / class_names[label]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i}.jpg", quality=95)
+
+
+def keras_pipeline(root, image_size, batch_size):
+    """As Keras' guides write it."""
+    augment = keras.Sequential([
+        keras.layers.RandomFlip("horizontal_and_vertical"),
+        keras.layers.RandomRotation(0.25, fill_mode="reflect"),
+        keras.layers.RandomTranslation(SHIFT, SHIFT, fill_mode="reflect"),
+    ])  # fmt: skip
+    images = keras.utils.image_dataset_from_directory(
+        root, label_mode="categorical", batch_size=batch_size, image_size=image_size, verbose=False
+    )
+    images = images.map(lambda x, y: (augment(x, training=True), y), num_parallel_calls=tf.data.AUTOTUNE)
+    return images.prefetch(tf.data.AUTOTUNE)
+
+
+def images_per_second(batches):
+    """One pass over the batches."""
+    count, start = 0, time.perf_counter()
+    for images, _ in batches:
+        count += len(images)
+    return count / (time.perf_counter() - start)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="eurosat", help="a set's name (default eurosat)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=10_000, help="use so many training images")
+    arguments = parser.parse_args()
+
+    image_set = data.load(arguments.data)
+    split = image_set.train.take(range(min(arguments.images, len(image_set.train))))
+    classes, batch = len(image_set.class_names), LAND_COVER.batch_size
+    rates = {"ours": [], "keras": []}
+    with tempfile.TemporaryDirectory() as root:
+        write_folder(split, image_set.class_names, pathlib.Path(root))
+        ours = split.training_batches(classes, batch, LAND_COVER.augment)
+        keras_own = keras_pipeline(root, split.image_shape[:2], batch)
+        for _ in range(arguments.rounds + 1):  # the first warms up
+            rates["ours"].append(images_per_second(ours))
+            rates["keras"].append(images_per_second(keras_own))
+    rates = {name: values[1:] for name, values in rates.items()}
+    steps = acceleration.measurements(LAND_COVER, models.land_cover_cnn, split.image_shape, classes)
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    machine.write(
+        "input_pipeline",
+        {
+            "data": image_set.name,
+            "images": len(split),
+            "batch_size": batch,
+            "images_per_second": {name: [round(v) for v in values] for name, values in rates.items()},
+            "training_step_images_per_second": steps,
+            "ours_against_keras": round(median["ours"] / median["keras"], 1),
+            "ours_against_fastest_training_step": round(median["ours"] / max(steps.values()), 1),
+            "machine": machine.describe(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import toy
+from PIL import Image
+
+from tfproject import cli
+from tfproject.models import saved_models
+
+COMMAND = [sys.executable, "-c", "import sys; from tfproject.cli import main; sys.exit(main())"]
+
+
+def run(*arguments, timeout=240):
+    """The command in a process of its own."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An untrained network for the toy set's three classes."""
+    path = tmp_path_factory.mktemp("model") / "toy.keras"
+    saved_models.save(toy.network((16, 16, 3), 3), path, ("red", "green", "blue"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, toy_set):
+    """The toy set as a folder per class, split, and one file that is no image."""
+    root = tmp_path_factory.mktemp("images")
+    for split_name, split in toy_set.splits.items():
+        for image, label, name in zip(split.images, split.labels, split.names):
+            place = root / split_name / toy_set.class_names[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / name)
+    (root / "train" / "red" / "broken.jpg").write_text("<html>not found</html>")
+    return root
+
+
+def test_help_answers_at_once_without_tensorflow():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = run("--help")
+        seconds.append(time.perf_counter() - start)
+    assert done.returncode == 0 and "predict" in done.stdout
+    assert min(seconds) < 0.5
+    code = "import sys; from tfproject.cli import build_parser; build_parser(); print('tensorflow' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "COMMAND"),
+        (["paint"], "invalid choice: 'paint'"),
+        (["predict", "{model}"], "IMAGE|FOLDER"),
+        (["predict", "{tmp}/none.keras", "{folder}"], "none.keras"),
+        (["predict", "{model}", "{tmp}/none.png"], "none.png"),
+        (["predict", "{tmp}/text.keras", "{folder}"], "damaged or not a Keras model"),
+        (["predict", "{model}", "{folder}", "--csv", "{tmp}/no/such/folder.csv"], "cannot be written"),
+        (["evaluate", "{model}", "--data", "{tmp}/nowhere"], "nowhere"),
+        (["evaluate", "{model}", "--data", "cifr10"], "cifar10"),
+        (["evaluate", "{model}", "--data", "synthetic-objects"], "knows the classes red, green, blue"),
+        (["task5", "--epochs", "0"], "epochs is 0"),
+        (["task5", "--epochs", "many"], "invalid int value: 'many'"),
+        (["task5", "--optimizer", "adamax"], "one of sgd"),
+        (["task5", "--augment", "rotate", "--run-dir", "{tmp}/run"], "Unknown augmentation 'rotate'"),
+        (["task5", "--data", "{folder}", "--on-bad-image", "fail"], "broken.jpg"),
+        (["task5", "--publish"], "publish from the folder of tfproject's own repository"),
+        (["task5", "--split-files", "{tmp}/lists"], "lists"),
+        (["data", "check", "{tmp}/nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_answered_by_one_sentence_and_code_2(arguments, words, model, folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.keras").write_text("no model")
+    (tmp_path / "text.json").write_text("{}")
+    arguments = [a.format(model=model, folder=folder, tmp=tmp_path) for a in arguments]
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    errors = capfd.readouterr().err
+    assert code == 2
+    assert words in errors and "Traceback" not in errors
+    assert len([line for line in errors.strip().splitlines() if "warning" not in line]) == 1
+
+
+def test_predict_names_classes_and_lists_bad_files(model, folder, tmp_path, capsys, toy_set):
+    arguments = ["predict", str(model), str(folder / "train"), str(folder / "test")]
+    assert cli.main([*arguments, "--csv", str(tmp_path / "p.csv"), "--json", str(tmp_path / "p.json")]) == 0
+    text = capsys.readouterr().out
+    assert "broken.jpg" in text and "1 of 151 files could not be read" in text
+    with open(tmp_path / "p.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 150
+    content = json.loads((tmp_path / "p.json").read_text())
+    assert [row["class"] for row in rows] == [p["class"] for p in content["predictions"]]
+    assert content["bad"][0]["file"].endswith("broken.jpg")
+    saved = saved_models.load(model)
+    by_name = {name: image for s in toy_set.splits.values() for name, image in zip(s.names, s.images)}
+    images = np.stack([by_name[os.path.basename(row["file"])] for row in rows]).astype("float32")
+    expected = saved.model.predict(images, verbose=0)
+    np.testing.assert_allclose([[float(r[c]) for c in saved.class_names] for r in rows], expected, atol=1e-5)
+
+
+def test_predict_and_evaluate_agree(folder, tmp_path, capsys):
+    # Class folders are sorted by name, so a model for this folder has its classes in that order.
+    path = tmp_path / "toy.keras"
+    saved_models.save(toy.network((16, 16, 3), 3), path, ("blue", "green", "red"))
+    out = tmp_path / "scores.json"
+    assert cli.main(["evaluate", str(path), "--data", str(folder), "--split", "test", "--json", str(out)]) == 0
+    assert cli.main(["predict", str(path), str(folder / "test"), "--json", str(tmp_path / "p.json")]) == 0
+    scores = json.loads(out.read_text())
+    predictions = json.loads((tmp_path / "p.json").read_text())["predictions"]
+    right = sum(pathlib.Path(p["file"]).parent.name == p["class"] for p in predictions)
+    assert scores["count"] == len(predictions) == 30
+    assert scores["accuracy"] == pytest.approx(right / 30)
+    for column, name in enumerate(scores["class_names"]):
+        assert sum(row[column] for row in scores["confusion"]) == sum(p["class"] == name for p in predictions)
+
+
+def test_data_check_counts_and_lists(folder, tmp_path, capsys):
+    assert cli.main(["data", "check", str(folder), "--json", str(tmp_path / "audit.json")]) == 0
+    text = capsys.readouterr().out
+    assert "broken.jpg" in text and "red" in text
+    assert "broken.jpg" in (tmp_path / "audit.json").read_text()
+
+
+def test_task5_trains_tests_and_describes_and_resumes(folder, tmp_path, capsys):
+    directory = tmp_path / "run"
+    arguments = ["task5", "--data", str(folder), "--profile", "quick", "--network", "custom_cnn", "--epochs", "2",
+                 "--batch-size", "20", "--optimizer", "sgd", "--run-dir", str(directory)]  # fmt: skip
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "Test accuracy" in text and str(directory / "report.html") in text
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics["test"]["count"] == 30 and metrics["validation"]["count"] == 30
+    low, high = metrics["test"]["accuracy_interval"]
+    assert low < metrics["test"]["accuracy"] < high or metrics["test"]["accuracy"] in (0, 1)
+    assert metrics["training"]["peak_memory_mb"] > 100
+    report = (directory / "report.html").read_text()
+    assert f"{metrics['test']['accuracy']:.2%}" in report and report.count("data:image/png") == 7
+    assert "http://" not in report and "https://" not in report.replace("https://arxiv.org", "")
+    card = json.loads((directory / "model.json").read_text())
+    assert card["scores"]["test"]["accuracy"] == metrics["test"]["accuracy"]
+    assert {p.stem for p in (directory / "figures").glob("*.png")} >= {"confusion_matrix", "training_curves", "samples"}
+
+    assert cli.main(arguments) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert cli.main([*arguments, "--resume"]) == 0
+    assert json.loads((directory / "metrics.json").read_text()) == metrics
+
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(directory / "model.keras"), "--data", str(folder), "--split", "test"]) == 0
+    assert cli.main(["predict", str(directory / "model.keras"), str(folder / "test" / "red")]) == 0
+
+
+def test_ctrl_c_ends_with_one_line(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "task5", "--run-dir", str(tmp_path / "run"), "--epochs", "50"], stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "run" / "recipe.json").exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(2)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1].startswith("tfproject: interrupted") and "Traceback" not in errors

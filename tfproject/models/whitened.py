@@ -1,0 +1,62 @@
+"""A small, fast, strong CNN for 32x32 images, after cifar10-airbench."""
+
+import functools
+
+import keras
+import numpy as np
+from keras import layers
+
+from tfproject.models.layers import batch_normalization, class_probabilities
+
+PATCH = 2  # pixels; the first layer's kernel
+
+
+def whitened_cnn(image_shape, class_count, images=None, widths=(64, 256, 256)):
+    """A frozen whitening convolution, then three groups of two convolutions, BatchNorm and activation.
+
+    The first layer maps each 2x2 patch to its principal components at equal variance, with both signs: what a first
+    layer learns in the first epochs, it has from the start. It is not trained.
+    2.0 million parameters for 32x32 images in ten classes.
+
+    Args:
+        image_shape: (height, width, 3), at least 16 pixels each way.
+        class_count: number of classes.
+        images: uint8 (n, height, width, 3), training images that the whitening is computed from; if None, the first
+            layer is left as it is initialised, for weights that are put in afterwards.
+        widths: filters of each group.
+
+    Returns:
+        A functional keras.Model: RGB images (b, height, width, 3) in 0..255 to probabilities (b, class_count).
+
+    Reference: K. Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
+    """
+    image = keras.Input(image_shape, name="image")
+    x = layers.Rescaling(1 / 64, offset=-1.9, name="preprocessing")(image)
+    whitening = layers.Conv2D(2 * PATCH * PATCH * 3, PATCH, name="whitening", trainable=False)
+    x = layers.Activation("gelu", name="whitening_gelu")(whitening(x))
+    for group, filters in enumerate(widths, start=1):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"group{group}_conv1")(x)
+        x = layers.MaxPooling2D(2, name=f"group{group}_pool")(x)
+        x = layers.Activation("gelu", name=f"group{group}_gelu1")(batch_normalization(x, f"group{group}_norm1"))
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"group{group}_conv2")(x)
+        x = layers.Activation("gelu", name=f"group{group}_gelu2")(batch_normalization(x, f"group{group}_norm2"))
+    x = layers.GlobalMaxPooling2D(name="maximum")(x)
+    model = keras.Model([image], class_probabilities(x, class_count), name="whitened_cnn")
+    if images is not None:
+        whitening.set_weights(_whitening_weights(images))
+    return model
+
+
+def whitened_for(images, count=5000):
+    """`whitened_cnn` for these training images (uint8, (n, h, w, 3); the first `count` are used), as `fit` takes it."""
+    return functools.partial(whitened_cnn, images=images[:count])
+
+
+def _whitening_weights(images):
+    """Kernel (2, 2, 3, 24) and bias (24,) that turn patches of preprocessed images into white noise, both signs."""
+    pixels = images.astype("float32") / 64 - 1.9
+    patches = np.lib.stride_tricks.sliding_window_view(pixels, (PATCH, PATCH), axis=(1, 2))  # (n, h', w', 3, 2, 2)
+    patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, PATCH * PATCH * 3)
+    values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
+    kernel = (vectors / np.sqrt(values + 5e-4)).reshape(PATCH, PATCH, 3, -1)
+    return [np.concatenate([kernel, -kernel], axis=-1), np.zeros(2 * kernel.shape[-1], "float32")]
