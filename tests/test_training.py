@@ -92,6 +92,14 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.parametrize("precision, jit_compile", [("float32", True), ("mixed_bfloat16", False), ("mixed_bfloat16", True)])
+def test_other_precisions_and_xla_repeat_bit_for_bit_too(toy_set, tmp_path, precision, jit_compile):
+    recipe = dataclasses.replace(RECIPE, precision=precision, jit_compile=jit_compile, epochs=1)
+    runs = [training.fit(toy.network, toy_set, recipe, tmp_path / name, progress=False) for name in "ab"]
+    assert_identical(weights_of(runs[0]), weights_of(runs[1]))
+    assert {layer.dtype_policy.name for layer in runs[0].model.layers} == {"float32"}
+
+
 @pytest.mark.parametrize("damage", [None, "truncated", "flipped"])
 def test_an_interrupted_run_goes_on_to_the_same_weights(whole_run, toy_set, tmp_path, monkeypatch, damage):
     saved = checkpoints.save
@@ -116,6 +124,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(whole_run, toy_set, tmp_
     run = training.fit(toy.network, toy_set, RECIPE, tmp_path / "run", progress=False)
     assert_identical(weights_of(whole_run), weights_of(run))
     assert run.history["loss"] == whole_run.history["loss"]
+    assert sorted(p.name for p in newest.parent.iterdir()) == ["epoch-0002.npz", "epoch-0003.npz"]
 
 
 def run_python(code, *arguments, **options):
@@ -193,12 +202,6 @@ def test_auto_is_resolved_by_measuring_once(toy_set, tmp_path):
               for key in json.loads(acceleration.cache_path().read_text())}  # fmt: skip
     acceleration.cache_path().write_text(json.dumps(forged))
     assert acceleration.resolve(recipe, toy.network, (16, 16, 3), 3).precision == "mixed_bfloat16"
-
-
-def test_low_precision_leaves_a_float32_model(toy_set, tmp_path):
-    recipe = dataclasses.replace(RECIPE, precision="mixed_bfloat16", epochs=1)
-    run = training.fit(toy.network, toy_set, recipe, tmp_path / "run", progress=False)
-    assert {layer.dtype_policy.name for layer in run.model.layers} == {"float32"}
 
 
 def test_recipes_go_to_json_and_back_and_say_what_is_wrong():

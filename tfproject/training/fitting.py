@@ -12,6 +12,7 @@ import tensorflow as tf
 import tqdm
 
 from tfproject.errors import UserError
+from tfproject.models import saved_models
 from tfproject.training import acceleration, checkpoints
 from tfproject.training.optimization import make_loss, make_optimizer
 from tfproject.training.run import Run, environment
@@ -20,7 +21,7 @@ STRATEGIES = ("single", "mirrored")
 
 
 def fit(
-    build_model, image_set, recipe, directory, *, strategy="single", resume=True, save_model=None, profile=False, progress=True
+    build_model, image_set, recipe, directory, *, strategy="single", resume=True, profile=False, progress=True
 ):
     """Train a network and leave a run directory; begun before in the same directory, it goes on where it stopped.
 
@@ -36,7 +37,6 @@ def fit(
         directory: the run directory.
         strategy: "single" or "mirrored" (all GPUs, or all of TensorFlow's virtual CPUs, with equal weights).
         resume: if False, a directory that already holds a run is refused.
-        save_model: function (model, path, class_names) that writes the finished network; `keras.Model.save` if None.
         profile: record a TensorBoard profile of ten steps of the first epoch.
         progress: show a progress bar with images/s and the time left.
 
@@ -48,8 +48,10 @@ def fit(
     """
     run = Run(directory)
     class_count = len(image_set.class_names)
+    if tf.config.list_physical_devices("GPU"):
+        # Kernels on the CPU give the same bits every time as they are; with this on, Keras would leave XLA off.
+        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(recipe.seed)
-    tf.config.experimental.enable_op_determinism()
     question = _fingerprints(build_model, image_set) | {"strategy": strategy, "asked": recipe.to_json()}
     if run.started:
         recipe = _check_same_run(run, question, resume)
@@ -94,10 +96,7 @@ def fit(
         )
     model = _in_float32(model, build_model, image_set.image_shape, class_count)
     run.log_graph(model)
-    if save_model:
-        save_model(model, run.model_path, image_set.class_names)
-    else:
-        model.save(run.model_path)
+    saved_models.save(model, run.model_path, image_set.class_names)
     run.record(
         training={
             "epochs": len(history),
