@@ -9,6 +9,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 import warnings
 
 from tfproject.errors import UserError
@@ -188,6 +189,8 @@ def _data_check(arguments):
     from tfproject.files import write_atomically
 
     report = audit.audit(_load(arguments, arguments.name))
+    if pathlib.Path(arguments.name).is_dir():
+        report["files"] = audit.audit_files(arguments.name)
     print(audit.to_text(report))
     if arguments.json:
         write_atomically(arguments.json, json.dumps(report, indent=1) + "\n")
@@ -220,8 +223,11 @@ def _predict(arguments):
 
     paths = evaluation.find_images(arguments.paths)
     saved = saved_models.load(arguments.model)
+    start = time.perf_counter()
     predictions = evaluation.predict_files(saved, paths, views=arguments.views)
+    seconds = time.perf_counter() - start
     print(predictions.to_text())
+    print(f"{len(paths):,} files in {seconds:.1f} s ({len(paths) / seconds:.0f} files/s)", file=sys.stderr)
     if arguments.csv:
         predictions.to_csv(arguments.csv)
     if arguments.json:

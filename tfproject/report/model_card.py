@@ -27,7 +27,7 @@ def to_markdown(card, file_name):
         "",
         "## Data",
         "",
-        f"{data['description']} Licence: {data['licence']}. {data['citation']}",
+        f"{data['description']}. Licence: {data['licence']}. {data['citation']}.",
         "",
         f"Split: {data['split']}. Images: " + ", ".join(f"{n:,} {name}" for name, n in data["images"].items()) + ".",
         "",

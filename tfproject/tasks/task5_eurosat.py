@@ -168,7 +168,7 @@ def _write_report(run, tiles, checked):
             ),
             page.Section(
                 "Data",
-                text=(f"{tiles.origin.description} Licence: {tiles.origin.licence}. Split: {tiles.split_method}.",),
+                text=(f"{tiles.origin.description}. Licence: {tiles.origin.licence}. Split: {tiles.split_method}.",),
                 figures=(pngs["samples"], pngs["class_counts"]),
                 listing=audit.to_text(checked),
             ),

@@ -1,0 +1,75 @@
+"""The real sets and the committed model, where they are; each test says what it lacks otherwise."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfproject import data, evaluation
+from tfproject.errors import UserError
+from tfproject.models import saved_models
+
+MODEL = pathlib.Path(__file__).parents[1] / "saved_models" / "eurosat_best.keras"
+
+
+def prepared(name, **options):
+    try:
+        return data.load(name, **options)
+    except UserError as error:
+        pytest.skip(f"{name} is not prepared: {error}")
+
+
+@pytest.fixture(scope="module")
+def eurosat():
+    return prepared("eurosat", split_files="eurosat-random")
+
+
+def test_eurosat_is_complete_and_its_splits_are_apart(eurosat):
+    assert {name: len(split) for name, split in eurosat.splits.items()} == {"train": 18900, "val": 4050, "test": 4050}
+    counts = np.bincount(np.concatenate([split.labels for split in eurosat.splits.values()]))
+    assert counts.tolist() == [3000, 3000, 3000, 2500, 2500, 2000, 2500, 3000, 2500, 3000]
+    assert eurosat.image_shape == (64, 64, 3) and not eurosat.bad_images
+    assert not eurosat.overlaps()
+    for split in eurosat.splits.values():
+        assert all(name.startswith(eurosat.class_names[label] + "_") for name, label in zip(split.names, split.labels))
+
+
+def test_the_committed_model_keeps_its_word_on_unseen_tiles(eurosat):
+    card = json.loads(MODEL.with_suffix(".json").read_text())
+    saved = saved_models.load(MODEL)
+    assert card["data"]["sha256"] == eurosat.fingerprint
+    every_fourth = eurosat.test.take(range(0, len(eurosat.test), 4))
+    low, high = evaluation.evaluate(saved.model, every_fourth, saved.class_names).accuracy_interval
+    assert low < card["scores"]["test"]["accuracy"] < high
+    assert card["scores"]["test"]["accuracy"] > 0.975
+
+
+def test_predict_gives_the_classes_of_evaluate_on_the_same_tiles(eurosat, tmp_path):
+    saved = saved_models.load(MODEL)
+    tiles = eurosat.test.take(range(0, len(eurosat.test), 40))
+    for image, name in zip(tiles.images, tiles.names):
+        Image.fromarray(image).save(tmp_path / name.replace(".jpg", ".png"))
+    predictions = evaluation.predict_files(saved, evaluation.find_images([tmp_path]))
+    truth = {name.replace(".jpg", ".png"): eurosat.class_names[label] for name, label in zip(tiles.names, tiles.labels)}
+    right = sum(truth[pathlib.Path(name).name] == c for name, c in zip(predictions.names, predictions.classes))
+    scores = evaluation.evaluate(saved.model, tiles, saved.class_names)
+    assert len(predictions) == scores.count == len(tiles)
+    assert right == round(scores.accuracy * scores.count)
+
+
+def test_cifar10_has_its_official_splits():
+    cifar10 = prepared("cifar10")
+    assert {name: len(split) for name, split in cifar10.splits.items()} == {"train": 45000, "val": 5000, "test": 10000}
+    assert np.bincount(cifar10.test.labels).tolist() == [1000] * 10
+    assert np.bincount(cifar10.val.labels).tolist() == [500] * 10
+
+
+def test_terrassa_and_paris_are_read_with_their_faults_listed():
+    terrassa, paris = prepared("terrassa", image_size=(32, 32)), prepared("paris", image_size=(32, 32))
+    assert len(terrassa.class_names) == 13 and len(terrassa.test) == 717
+    assert sum(len(split) for split in paris.splits.values()) + len(paris.bad_images) == 279
+    assert len(paris.bad_images) == 3
+    both = data.concatenate(terrassa, paris)
+    assert set(both.class_names) == {*terrassa.class_names, *paris.class_names}
