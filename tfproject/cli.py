@@ -122,6 +122,13 @@ def build_parser():
     return parser
 
 
+def _check_outputs(arguments):
+    """Before hours of computing rather than after: the files that shall be written have a folder."""
+    for path in (getattr(arguments, "csv", None), getattr(arguments, "json", None)):
+        if path and not path.absolute().parent.is_dir():
+            raise UserError(f"{path} cannot be written: there is no folder {path.parent}; make it, or name another.")
+
+
 def _profile(arguments):
     return arguments.profile or ("quick" if arguments.data.startswith("synthetic") else "cpu")
 
@@ -227,7 +234,7 @@ def _predict(arguments):
     predictions = evaluation.predict_files(saved, paths, views=arguments.views)
     seconds = time.perf_counter() - start
     print(predictions.to_text())
-    print(f"{len(paths):,} files in {seconds:.1f} s ({len(paths) / seconds:.0f} files/s)", file=sys.stderr)
+    print(f"{len(paths):,} files in {seconds:.1f} s ({len(paths) / seconds:.0f} files/s)")
     if arguments.csv:
         predictions.to_csv(arguments.csv)
     if arguments.json:
@@ -244,6 +251,7 @@ def main(argv=None):
     arguments = build_parser().parse_args(argv)
     before = signal.signal(signal.SIGINT, _interrupted)
     try:
+        _check_outputs(arguments)
         if arguments.needs_tensorflow:
             with native_log_silenced():
                 import tensorflow  # noqa: F401 - said here once, quietly, whoever imports it next
