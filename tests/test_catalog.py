@@ -316,6 +316,10 @@ def test_synthetic_sets_need_nothing(name):
     assert catalog.prepare(name)
 
 
+def test_synthetic_alone_means_the_tiles():
+    assert catalog.load("synthetic", seed=3).fingerprint == catalog.load("synthetic-land-cover", seed=3).fingerprint
+
+
 def test_generated_folders_are_written_once_and_whole(tmp_path):
     root = Path(catalog.prepare("synthetic-city"))
     assert root.parent == tmp_path / "cache" and list(root.parent.iterdir()) == [root]

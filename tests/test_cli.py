@@ -80,7 +80,9 @@ def test_help_answers_at_once_without_tensorflow():
         (["data", "check", "{tmp}/nowhere"], "nowhere"),
     ],
 )
-def test_a_mistake_is_answered_by_one_sentence_and_code_2(arguments, words, model, folder, tmp_path, capfd, monkeypatch):
+def test_a_mistake_is_answered_by_one_sentence_and_code_2(
+    arguments, words, model, folder, tmp_path, capfd, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.keras").write_text("no model")
     (tmp_path / "text.json").write_text("{}")
@@ -175,3 +177,16 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1].startswith("tfproject: interrupted") and "Traceback" not in errors
+
+
+def test_the_study_runs_on_generated_images_and_runs_nothing_twice(tmp_path):
+    from tfproject.tasks import study
+
+    page = study.run_study("synthetic", "quick", tmp_path, overrides={"epochs": 1})
+    text = page.read_text()
+    assert "test tiles right" in text and 'href="task5/report.html"' in text
+    assert (tmp_path / "task5" / "report.html").exists()
+    model = tmp_path / "task5" / "model.keras"
+    before = model.stat().st_mtime_ns
+    study.run_study("synthetic", "quick", tmp_path, overrides={"epochs": 1})
+    assert model.stat().st_mtime_ns == before

@@ -32,13 +32,17 @@ def test_the_union_of_classes_keeps_the_first_sets_labels_and_joins_equal_names(
 
 def test_images_of_different_size_are_not_joined():
     first = small_set("a", ["x"], {"train": [(1, 0)]})
-    second = dataclasses.replace(first, splits={"train": Split(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int), ("b",))})
+    second = dataclasses.replace(
+        first, splits={"train": Split(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int), ("b",))}
+    )
     with pytest.raises(UserError, match="same image_size"):
         concatenate(first, second)
 
 
 def test_overlaps_are_found_by_content_whatever_the_name():
-    image_set = small_set("a", ["x", "y"], {"train": [(1, 0), (2, 0), (2, 1)], "val": [(3, 0)], "test": [(2, 0), (3, 1)]})
+    image_set = small_set(
+        "a", ["x", "y"], {"train": [(1, 0), (2, 0), (2, 1)], "val": [(3, 0)], "test": [(2, 0), (3, 1)]}
+    )
     assert image_set.overlaps() == [("train1", "train", "test0", "test"), ("val0", "val", "test1", "test")]
 
 

@@ -244,3 +244,20 @@ def test_no_overlap_no_warning():
         assert splits.check_overlap(image_set).fingerprint == image_set.fingerprint
     with pytest.raises(UserError, match="'warn', 'drop' or 'fail'"):
         splits.check_overlap(image_set, "ignore")
+
+
+@pytest.mark.parametrize(
+    "name, sizes", [("eurosat-random", (18900, 4050, 4050)), ("eurosat-spatial", (16200, 5400, 5400))]
+)
+def test_published_lists_name_every_tile_once(name, sizes):
+    lists = [(splits.PUBLISHED[name] / f"{name}-{part}.txt").read_text().split() for part in ("train", "val", "test")]
+    assert tuple(map(len, lists)) == sizes
+    assert len(set().union(*lists)) == 27000
+
+
+def test_published_lists_are_taken_by_name(monkeypatch, tmp_path):
+    monkeypatch.setitem(splits.PUBLISHED, "mine", tmp_path)
+    image_set = make_set(all=make_split((2, 1)))
+    for part, name in zip(("train", "val", "test"), image_set.splits["all"].names):
+        (tmp_path / f"mine-{part}.txt").write_text(name)
+    assert [len(split) for split in splits.from_files(image_set, "mine").splits.values()] == [1, 1, 1]

@@ -88,11 +88,33 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole_run,
     assert not np.array_equal(weights_of(whole_run)[0], weights_of(other)[0])
 
 
+def test_one_step_of_the_real_network_repeats_bit_for_bit():
+    """With TensorFlow's own choice of inter-op threads it does not, on processors for which oneDNN is used."""
+    import tensorflow as tf
+
+    model = models.land_cover_cnn((64, 64, 3), 10)
+    random = np.random.default_rng(0)
+    images = tf.constant(random.uniform(0, 255, (128, 64, 64, 3)).astype("float32"))
+    labels = tf.one_hot(random.integers(10, size=128), 10)
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(keras.losses.categorical_crossentropy(labels, model(images, training=True)))
+        return tape.gradient(loss, model.trainable_variables)
+
+    first = [gradient.numpy() for gradient in gradients()]
+    for _ in range(8):
+        assert_identical(first, [gradient.numpy() for gradient in gradients()])
+
+
 class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("precision, jit_compile", [("float32", True), ("mixed_bfloat16", False), ("mixed_bfloat16", True)])
+@pytest.mark.parametrize(
+    "precision, jit_compile", [("float32", True), ("mixed_bfloat16", False), ("mixed_bfloat16", True)]
+)
 def test_other_precisions_and_xla_repeat_bit_for_bit_too(toy_set, tmp_path, precision, jit_compile):
     recipe = dataclasses.replace(RECIPE, precision=precision, jit_compile=jit_compile, epochs=1)
     runs = [training.fit(toy.network, toy_set, recipe, tmp_path / name, progress=False) for name in "ab"]
@@ -241,4 +263,6 @@ def test_weight_decay_leaves_biases_and_norms_alone(optimizer, toy_set):
     step.apply([keras.ops.zeros(w.shape) for w in model.trainable_weights], model.trainable_weights)
     for weight in model.trainable_weights:
         moved = not np.allclose(weight.numpy(), before[weight.path])
-        assert moved == (weight.path.endswith("kernel") and (optimizer != "muon" or len(weight.shape) == 4)), weight.path
+        assert moved == (weight.path.endswith("kernel") and (optimizer != "muon" or len(weight.shape) == 4)), (
+            weight.path
+        )

@@ -46,6 +46,8 @@ def network_in_float64(image_shape, class_count):
         x = conv_norm_relu(x, 8, "conv1", strides=2)
         x = conv_norm_relu(x, 8, "conv2", strides=2)
         x = keras.layers.GlobalAveragePooling2D(name="mean")(x)
-        return keras.Model([image], keras.layers.Dense(class_count, activation="softmax", name="classes")(x), name="toy64")
+        return keras.Model(
+            [image], keras.layers.Dense(class_count, activation="softmax", name="classes")(x), name="toy64"
+        )
     finally:
         keras.config.set_dtype_policy(with_policy)

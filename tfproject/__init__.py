@@ -8,4 +8,11 @@
     scores = evaluation.evaluate(run.model, tiles.test, tiles.class_names)
 """
 
+import os
+
+# TensorFlow runs operations that do not wait for each other side by side; with its oneDNN kernels the same step then
+# gives other last bits from time to time. One at a time, each on all cores, a run can be repeated bit for bit. Read by
+# TensorFlow when it starts, so it must stand before the first import of it.
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
 __version__ = "0.1.0"

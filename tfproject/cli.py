@@ -23,23 +23,35 @@ class _Parser(argparse.ArgumentParser):
 
 def _data_options(parser):
     group = parser.add_argument_group("data")
-    group.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder that holds the set")
     group.add_argument(
-        "--split-files", type=pathlib.Path, metavar="DIR", help="eurosat-random, eurosat-spatial, or a folder with *-train.txt, *-val.txt, *-test.txt: file names"
+        "--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder that holds the set"
     )
     group.add_argument(
-        "--split-method", choices=("own", "holdout", "files"), help="the set's own split, a stratified 70/15/15, or lists"
+        "--split-files",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="eurosat-random, eurosat-spatial, or a folder with *-train.txt, *-val.txt, *-test.txt: file names",
+    )
+    group.add_argument(
+        "--split-method",
+        choices=("own", "holdout", "files"),
+        help="the set's own split, a stratified 70/15/15, or lists",
     )
     group.add_argument("--seed", type=int, default=0, help="of the split and of training (default 0)")
     group.add_argument(
-        "--on-bad-image", choices=("list", "fail"), default="list", help="leave out unreadable files and list them, or stop"
+        "--on-bad-image",
+        choices=("list", "fail"),
+        default="list",
+        help="leave out unreadable files and list them, or stop",
     )
 
 
 def _training_options(parser):
     from tfproject.training.recipe import Recipe
 
-    parser.add_argument("--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)")
+    parser.add_argument(
+        "--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)"
+    )
     parser.add_argument("--profile", choices=("quick", "cpu"), help="default: quick for synthetic data, else cpu")
     parser.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (default runs/…)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that the directory holds")
@@ -52,7 +64,9 @@ def _training_options(parser):
             continue
         flag = "--" + field.name.replace("_", "-")
         if field.name == "augment":
-            group.add_argument(flag, nargs="*", metavar="NAME", help="in order; none to train on the images as they are")
+            group.add_argument(
+                flag, nargs="*", metavar="NAME", help="in order; none to train on the images as they are"
+            )
         elif field.name == "jit_compile":
             group.add_argument(flag, choices=("true", "false", "auto"))
         else:
@@ -73,7 +87,9 @@ def build_parser():
     """The command line, as an argparse parser; `run` in the result is the function to call with it."""
     from tfproject import __version__, models
 
-    parser = _Parser(prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles.")
+    parser = _Parser(
+        prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(needs_tensorflow=True)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
@@ -87,7 +103,9 @@ def build_parser():
 
     command = commands.add_parser("task5", help="land use and land cover from EuroSAT: train, test, describe")
     command.add_argument("--network", choices=models.NAMES, default="land_cover_cnn")
-    command.add_argument("--publish", action="store_true", help="copy the model to saved_models/ and the numbers to results/")
+    command.add_argument(
+        "--publish", action="store_true", help="copy the model to saved_models/ and the numbers to results/"
+    )
     _training_options(command)
     command.set_defaults(run=_task5)
 
@@ -107,7 +125,9 @@ def build_parser():
     command.add_argument("model", help="a .keras file with its .json beside it")
     command.add_argument("--data", required=True, help="a set's name, or a folder or zip of images")
     command.add_argument("--split", choices=("train", "val", "test"), default="test")
-    command.add_argument("--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image")
+    command.add_argument(
+        "--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image"
+    )
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the scores as JSON")
     _data_options(command)
     command.set_defaults(run=_evaluate)
@@ -115,7 +135,9 @@ def build_parser():
     command = commands.add_parser("predict", help="classify images")
     command.add_argument("model", help="a .keras file with its .json beside it")
     command.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER")
-    command.add_argument("--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image")
+    command.add_argument(
+        "--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image"
+    )
     command.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the table as CSV")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
     command.set_defaults(run=_predict, needs_tensorflow=False)

@@ -1,9 +1,9 @@
 """Image sets: images in, splits and batches out.
 
-    from tfproject import data
+from tfproject import data
 
-    tiles = data.load("eurosat", split="holdout", seed=0)
-    tiles.train, tiles.val, tiles.test, tiles.class_names
+tiles = data.load("eurosat", split="holdout", seed=0)
+tiles.train, tiles.val, tiles.test, tiles.class_names
 """
 
 import importlib

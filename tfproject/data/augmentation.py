@@ -107,9 +107,7 @@ def colour(images, labels, seed):
 
 
 def _beta(seed):
-    first, second = (
-        tf.random.stateless_gamma((), s, alpha=MIX_ALPHA) + 1e-12 for s in _split_seed(seed, 2)
-    )
+    first, second = (tf.random.stateless_gamma((), s, alpha=MIX_ALPHA) + 1e-12 for s in _split_seed(seed, 2))
     return first / (first + second)
 
 

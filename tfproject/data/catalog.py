@@ -43,6 +43,7 @@ DEFAULT_SPLITS = {
     "synthetic-city": "holdout",
 }
 NAMES = tuple(DEFAULT_SPLITS)
+ALIASES = {"synthetic": "synthetic-land-cover"}
 
 
 def load(
@@ -59,12 +60,13 @@ def load(
     """An image set with the splits train, val and test.
 
     Args:
-        name: one of `NAMES`, or the path of a folder or zip in a layout of `tfproject.data.folders`.
+        name: one of `NAMES`, "synthetic" for synthetic-land-cover, or the path of a folder or zip in a layout of
+            `tfproject.data.folders`.
         split: "own", the set's own splits (with val drawn from train where it has none); "holdout", 70/15/15 stratified
             by seed; "files", the lists in `split_files`; None, "files" if `split_files` is given and else what the set
             is used with (its own where it has them, else "holdout").
-        split_files: a folder with the lists `*-train.txt`, `*-val.txt` and `*-test.txt`, or the name of a published split
-            of EuroSAT ("eurosat-random", "eurosat-spatial").
+        split_files: a folder with the lists `*-train.txt`, `*-val.txt` and `*-test.txt`, or the name of a published
+            split of EuroSAT ("eurosat-random", "eurosat-spatial").
         seed: an integer, for what is drawn.
         data_dir: where the user has a known set; None for the usual places.
         image_size: (height, width) to bring all images to; None for the set's own size (160x160 for buildings).
@@ -81,6 +83,7 @@ def load(
         tiles = load("eurosat", split_files="eurosat-spatial")
         tiles.train.images.shape
     """
+    name = ALIASES.get(str(name), name)
     split = _check_arguments(split, split_files, on_bad_image, on_overlap)
     image_set = read(name, data_dir, image_size)
     if image_set.bad_images and on_bad_image == "fail":
@@ -104,7 +107,7 @@ def read(name, data_dir=None, image_size=None):
     Returns:
         An ImageSet; one split "all" where it has none of its own.
     """
-    name = str(name)
+    name = ALIASES.get(str(name), str(name))
     image_size = _check_size(image_size)
     if data_dir is not None and name not in ("cifar10", "eurosat", "terrassa", "paris"):
         raise UserError(f"A data_dir ('{data_dir}') goes with cifar10, eurosat, terrassa or paris, not with '{name}'.")

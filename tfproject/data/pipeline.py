@@ -47,7 +47,9 @@ def training_batches(split, class_count, batch_size, augment=(), seed=0, first_e
     seed_order, seed_augment = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
 
     def epoch_numbers(epoch):
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), tf.stack([seed_order, tf.cast(epoch, tf.int32)]))
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(count), tf.stack([seed_order, tf.cast(epoch, tf.int32)])
+        )
         first = epoch * steps
         numbers = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
         return tf.data.Dataset.zip(tf.data.Dataset.range(first, first + steps), numbers)
@@ -61,6 +63,7 @@ def training_batches(split, class_count, batch_size, augment=(), seed=0, first_e
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_numbers)
     dataset = dataset.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
     options = tf.data.Options()
+    options.threading.private_threadpool_size = 2  # its own threads: it must not wait for the network's operations
     # Every replica gets its share of each batch; there are no files to share out.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options).apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))

@@ -16,7 +16,7 @@ from tfproject.errors import UserError
 # Size and SHA-256 as TensorFlow Datasets registers them. TFDS' own address for EuroSAT is often down, with an expired
 # certificate, so two more are asked; the checksum decides, whoever delivers. The torchgeo mirror's commit is pinned.
 EUROSAT_ARCHIVE = Archive("8ebea626349354c5328b142b96d0430e647051f26efc2dc974c843f25ecf70bd", 94_280_567)
-# Zenodo's is the same tiles packed anew, below EuroSAT_RGB/, and so has a sum of its own: torchgeo and others record it.
+# Zenodo packs the same tiles anew, below EuroSAT_RGB/, with a sum of its own, as torchgeo and others record it.
 EUROSAT_ZENODO = Archive("b4f5b234ecb7d7ff9c6cddb046543b4717c53fd6e9815be6c0e80cc614f51b90", 94_658_721)
 EUROSAT_SOURCES = {
     "http://madm.dfki.de/files/sentinel/EuroSAT.zip": EUROSAT_ARCHIVE,

@@ -221,11 +221,13 @@ def _reliability(confidence, correct):
     table = []
     for i, (low, high) in enumerate(zip(edges[:-1], edges[1:])):
         inside = bins == i
-        table.append({
-            "low": float(low),
-            "high": float(high),
-            "count": int(inside.sum()),
-            "confidence": float(confidence[inside].mean()) if inside.any() else None,
-            "accuracy": float(correct[inside].mean()) if inside.any() else None,
-        })
+        table.append(
+            {
+                "low": float(low),
+                "high": float(high),
+                "count": int(inside.sum()),
+                "confidence": float(confidence[inside].mean()) if inside.any() else None,
+                "accuracy": float(correct[inside].mean()) if inside.any() else None,
+            }
+        )
     return table

@@ -20,7 +20,7 @@ def _band(histories, column):
 
 @styled
 def curves(histories):
-    """Accuracy in training and on validation after each epoch, the mean of the seeds with a band from lowest to highest.
+    """Accuracy in training and on validation after each epoch: mean of the seeds, with a band from lowest to highest.
 
     Args:
         histories: a dict from variation to a list of histories, one per seed; each a dict with the lists `accuracy` and
@@ -55,9 +55,12 @@ def accuracy(rows, trials, baseline):
         baseline: the name of the variation whose mean gets a line across.
     """
     figure, axes = _figure((style.WIDTH, 1.3 + 0.32 * len(rows)))
+    known = [trial for trial in trials if trial["val_accuracy"] is not None]
     for place, row in enumerate(rows):
-        own = [t["val_accuracy"] for t in trials if t["variation"] == row["variation"] and t["val_accuracy"] is not None]
-        axes.plot(own, [place] * len(own), "o", color=style.GREY, markersize=3, label="each seed" if place == 0 else None)
+        own = [trial["val_accuracy"] for trial in known if trial["variation"] == row["variation"]]
+        axes.plot(
+            own, [place] * len(own), "o", color=style.GREY, markersize=3, label="each seed" if place == 0 else None
+        )
         for column, colour, offset, label in (
             ("val_accuracy", style.SPLIT_COLOURS["val"], 0, "validation, mean and 95 % interval"),
             ("test_accuracy", style.SPLIT_COLOURS["test"], 0.25, "test, mean and 95 % interval"),
@@ -79,8 +82,8 @@ def accuracy(rows, trials, baseline):
     axes.set_yticks(range(len(rows)), [row["variation"] for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     # A very wide interval of a few seeds would press everything else together; it runs out of the picture instead.
-    means = [row[c] for row in rows for c in ("val_accuracy", "test_accuracy", "published_test_accuracy") if row[c] is not None]
-    means += [t["val_accuracy"] for t in trials if t["val_accuracy"] is not None]
+    means = [row[f"{kind}_accuracy"] for row in rows for kind in ("val", "test", "published_test")]
+    means = [mean for mean in means if mean is not None] + [trial["val_accuracy"] for trial in known]
     if means:
         margin = max(0.02, 0.35 * (max(means) - min(means)))
         axes.set_xlim(max(0, min(means) - margin), min(1, max(means) + margin))
@@ -100,8 +103,8 @@ def epochs_and_seconds(histories):
     """Accuracy on validation against epochs and against seconds, the mean of the seeds.
 
     Args:
-        histories: a dict from variation to a list of histories, one per seed; each a dict with the lists `val_accuracy` and
-            `seconds` (of each epoch), a value per epoch.
+        histories: a dict from variation to a list of histories, one per seed; each a dict with the lists `val_accuracy`
+            and `seconds` (of each epoch), a value per epoch.
     """
     figure, panels = _figure((style.WIDTH, 3.2), columns=2, sharey=True)
     colours = _colours(histories)

@@ -9,11 +9,13 @@ def to_markdown(card, file_name):
         file_name: of the model.
     """
     data, recipe, environment = card["data"], card["recipe"], card["environment"]
-    rows = [
-        f"| {name} | {s['count']:,} | {s['accuracy']:.2%} ({s['accuracy_interval'][0]:.2%} to {s['accuracy_interval'][1]:.2%}) "
-        f"| {s['macro_f1']:.4f} | {s['kappa']:.4f} | {s['calibration_error']:.4f} |"
-        for name, s in card["scores"].items()
-    ]
+    rows = []
+    for name, scores in card["scores"].items():
+        low, high = scores["accuracy_interval"]
+        rows.append(
+            f"| {name} | {scores['count']:,} | {scores['accuracy']:.2%} ({low:.2%} to {high:.2%}) "
+            f"| {scores['macro_f1']:.4f} | {scores['kappa']:.4f} | {scores['calibration_error']:.4f} |"
+        )
     height, width = card["image_size"]
     processor = environment["processor"]
     return "\n".join([

@@ -35,9 +35,10 @@ def results_table(root="."):
         f"One network with {training['parameters']:,} parameters, one view of each tile, a single run with seed "
         f"{environment['seed']}; {training['epochs']} epochs in {training['seconds'] / 60:.0f} minutes on "
         f"{environment['cores']} CPU cores with {training['peak_memory_mb'] / 1024:.1f} GiB of memory. Macro F1 "
-        f"{test['macro_f1']:.4f}, kappa {test['kappa']:.4f}, calibration error {test['calibration_error']:.4f}; the hardest "
-        f"class is {hardest['class']} (F1 {hardest['f1']:.3f}). From `results/open-project/metrics.json`. The split is random: "
-        "tiles beside each other fall into training and test, and a region never seen would score lower.\n"
+        f"{test['macro_f1']:.4f}, kappa {test['kappa']:.4f}, calibration error {test['calibration_error']:.4f}; the "
+        f"hardest class is {hardest['class']} (F1 {hardest['f1']:.3f}). From `results/open-project/metrics.json`. The "
+        "split is random: tiles beside each other fall into training and test, and a region never seen would score "
+        "lower.\n"
     )
 
 

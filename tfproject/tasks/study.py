@@ -21,6 +21,8 @@ def run_study(data, profile, directory, **options):
     from tfproject.tasks import task5_eurosat
 
     directory = pathlib.Path(directory)
+    if data == "real" and options.get("split_method") is None and options.get("split_files") is None:
+        options["split_files"] = "eurosat-random"
     run = task5_eurosat.run_task(data, profile, directory / "task5", **options)
     test = run.metrics["test"]
     low, high = test["accuracy_interval"]

@@ -19,11 +19,20 @@ def _state(model):
     return [v for v in model.variables if id(v) not in metrics] + list(model.optimizer.variables)
 
 
-def save(directory, model, history):
-    """Write the checkpoint after `len(history)` epochs and remove those older than the last KEPT."""
+def save(directory, model, history, best=()):
+    """Write the checkpoint after `len(history)` epochs and remove those older than the last KEPT.
+
+    Args:
+        directory: made if it is not there.
+        model: compiled and built.
+        history: a list of one dict per epoch.
+        best: the best epoch's weights so far, as `model.get_weights()` gave them; () where they are not kept.
+    """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     arrays = {f"{i:04d}": keras.ops.convert_to_numpy(variable.value) for i, variable in enumerate(_state(model))}
+    # In the same file: a checkpoint and the best weights up to it are both there, or neither is.
+    arrays |= {f"best-{i:04d}": array for i, array in enumerate(best)}
     buffer = io.BytesIO()
     np.savez(buffer, history=np.array(json.dumps(history)), **arrays)
     write_atomically(directory / f"epoch-{len(history):04d}.npz", buffer.getvalue())
@@ -36,7 +45,8 @@ def restore_newest(directory, model):
     """Put the newest undamaged checkpoint into the compiled, built model.
 
     Returns:
-        The history up to it, a list of one dict per epoch; empty where there is no checkpoint.
+        The history up to it, a list of one dict per epoch; empty where there is no checkpoint. And the best epoch's
+        weights, a list; empty where the checkpoint holds none.
     """
     variables = _state(model)
     for path in sorted(pathlib.Path(directory).glob("epoch-*.npz"), reverse=True):
@@ -44,9 +54,10 @@ def restore_newest(directory, model):
             with np.load(path, allow_pickle=False) as file:
                 arrays = [file[f"{i:04d}"] for i in range(len(variables))]
                 history = json.loads(str(file["history"]))
+                best = [file[name] for name in sorted(file.files) if name.startswith("best-")]
         except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError):
             continue  # damaged, as the checksum inside tells: the one before is as good, an epoch earlier
         for variable, array in zip(variables, arrays):
             variable.assign(array)
-        return history
-    return []
+        return history, best
+    return [], []

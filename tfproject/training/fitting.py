@@ -15,9 +15,15 @@ from tfproject.errors import UserError
 from tfproject.models import saved_models
 from tfproject.training import acceleration, checkpoints
 from tfproject.training.optimization import make_loss, make_optimizer
+from tfproject.training.recipe import Recipe
 from tfproject.training.run import Run, environment
 
 STRATEGIES = ("single", "mirrored")
+REPORTED = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+class Diverged(UserError):
+    """The loss is no longer a finite number."""
 
 
 def fit(
@@ -44,12 +50,19 @@ def fit(
         A finished Run.
 
     Raises:
-        UserError: if the directory holds another run, the recipe does not suit the images, or the loss is not finite.
+        UserError: if the directory holds another run, or the recipe does not suit the images.
+        InUse: if another process trains in the directory; a UserError.
+        Diverged: if the loss is not finite; a UserError.
     """
     run = Run(directory)
+    with contextlib.nullcontext() if run.finished else run.lock():
+        return _fit(run, build_model, image_set, recipe, strategy, resume, profile, progress)
+
+
+def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progress):
     class_count = len(image_set.class_names)
     if tf.config.list_physical_devices("GPU"):
-        # Kernels on the CPU give the same bits every time as they are; with this on, Keras would leave XLA off.
+        # The CPU needs no such switch (see tfproject/__init__.py), and with it on, Keras would leave XLA off.
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(recipe.seed)
     question = _fingerprints(build_model, image_set) | {"strategy": strategy, "asked": recipe.to_json()}
@@ -72,9 +85,10 @@ def fit(
         optimizer = make_optimizer(recipe, steps * recipe.epochs)
         model.compile(optimizer, make_loss(recipe), metrics=["accuracy"], jit_compile=recipe.jit_compile)
         model.optimizer.build(model.trainable_variables)
-        history = checkpoints.restore_newest(run.directory / "checkpoints", model)
+        history, best = checkpoints.restore_newest(run.directory / "checkpoints", model)
 
-    if len(history) < recipe.epochs:
+    epochs = _Epochs(run, recipe, history, best, steps * recipe.batch_size, progress)
+    if not epochs.over:
         batches = image_set.train.training_batches(
             class_count, recipe.batch_size, recipe.augment, recipe.seed, len(history), recipe.epochs
         )
@@ -88,12 +102,16 @@ def fit(
             shuffle=False,
             verbose=0,
             callbacks=[
-                _Epochs(run, history, steps * recipe.batch_size, recipe.epochs, progress),
+                epochs,
                 keras.callbacks.TensorBoard(
                     run.directory / "tensorboard", write_graph=not history, profile_batch=(5, 15) if profile else 0
                 ),
             ],
         )
+    kept = len(history)
+    if recipe.keep_epoch == "best":
+        kept = best_epoch(history)
+        model.set_weights(epochs.best)
     model = _in_float32(model, build_model, image_set.image_shape, class_count)
     run.log_graph(model)
     saved_models.save(model, run.model_path, image_set.class_names)
@@ -104,10 +122,17 @@ def fit(
             "parameters": model.count_params(),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "seconds": round(sum(row["seconds"] for row in history), 1),
-            "final": {key: history[-1][key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+            "final": {key: history[-1][key] for key in REPORTED},
+            "kept_epoch": kept,
+            "kept": {key: history[kept - 1][key] for key in REPORTED},
         }
     )
     return run
+
+
+def best_epoch(history):
+    """The number, from 1, of the first epoch with the highest accuracy on validation."""
+    return 1 + max(range(len(history)), key=lambda epoch: (history[epoch]["val_accuracy"], -epoch))
 
 
 def _fingerprints(build_model, image_set):
@@ -124,6 +149,7 @@ def _check_same_run(run, question, resume):
     if not resume:
         raise UserError(f"{run.directory} already holds a run; add --resume to go on with it, or name another directory.")
     found = run.read("recipe.json")
+    found["asked"] = Recipe().to_json() | found.get("asked", {})  # a field may be younger than the run
     for key in ("data", "network", "strategy", "asked"):
         if found.get(key) != question[key]:
             what = {"data": "another image set or split", "network": "another network", "strategy": "another strategy"}
@@ -158,12 +184,18 @@ def _in_float32(model, build_model, image_shape, class_count):
 
 
 class _Epochs(keras.callbacks.Callback):
-    """After every epoch: history, checkpoint, a look whether training diverged; and the progress bar."""
+    """After every epoch: history, best weights, checkpoint, whether training diverged or is over; the progress bar."""
 
-    def __init__(self, run, history, images_per_epoch, epochs, progress):
+    def __init__(self, run, recipe, history, best, images_per_epoch, progress):
         super().__init__()
-        self.run, self.history = run, history
-        self.images_per_epoch, self.epochs, self.progress = images_per_epoch, epochs, progress
+        self.run, self.recipe, self.history, self.best = run, recipe, history, best
+        self.images_per_epoch, self.epochs, self.progress = images_per_epoch, recipe.epochs, progress
+
+    @property
+    def over(self):
+        """Whether no epoch is to follow; from the history alone, so that a resumed run stops where it would have."""
+        done, patience = len(self.history), self.recipe.early_stopping
+        return done >= self.epochs or bool(patience and done and done - best_epoch(self.history) >= patience)
 
     def on_train_begin(self, logs=None):
         terminal = self.progress and sys.stderr.isatty()
@@ -189,13 +221,19 @@ class _Epochs(keras.callbacks.Callback):
         row |= {"learning_rate": float(rate), "seconds": round(seconds, 2)}
         row["images_per_second"] = round(self.images_per_epoch / (self.trained - self.start), 1)
         if not all(abs(row[key]) < float("inf") for key in ("loss", "val_loss")):
-            raise UserError(
+            raise Diverged(
                 f"Training diverged in epoch {epoch + 1} (loss {row['loss']}, validation loss {row['val_loss']}); "
                 f"choose a lower learning rate. The last good checkpoint is in {self.run.directory / 'checkpoints'}."
             )
         self.history.append(row)
         self.run.write_history(self.history)
-        checkpoints.save(self.run.directory / "checkpoints", self.model, self.history)
+        kept = {}
+        if self.recipe.keep_epoch == "best":
+            if best_epoch(self.history) == len(self.history):
+                self.best = self.model.get_weights()
+            kept = {"best": self.best}
+        checkpoints.save(self.run.directory / "checkpoints", self.model, self.history, **kept)
+        self.model.stop_training = self.over
         self.bar.set_postfix_str(f"val_accuracy {row['val_accuracy']:.4f}", refresh=False)
         if self.progress and self.bar.disable:
             left = (self.epochs - epoch - 1) * seconds

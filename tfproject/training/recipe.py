@@ -7,6 +7,7 @@ from tfproject.errors import UserError
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "one-cycle", "cosine")
+KEPT_EPOCHS = ("last", "best")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -24,6 +25,9 @@ class Recipe:
         schedule: "constant", "one-cycle" (linear up, linear down to 0) or "cosine" (linear up, half a cosine down to 0).
         warmup: share of the steps on which the learning rate rises ("one-cycle", "cosine").
         label_smoothing: share of each label spread evenly over the classes (Szegedy et al. 2016).
+        keep_epoch: the epoch whose weights the run ends with: "last", or "best", the first with the highest accuracy
+            on validation.
+        early_stopping: training ends after so many epochs in a row without a higher accuracy on validation; 0: never.
         augment: names of augmentations, in order (`tfproject.data.augmentation.BY_NAME`).
         seed: of the initial weights, the order of the images, augmentation and dropout.
         precision: "float32", "mixed_bfloat16", "mixed_float16", or "auto": the fastest here, measured once a machine.
@@ -39,6 +43,8 @@ class Recipe:
     schedule: str = "one-cycle"
     warmup: float = 0.2
     label_smoothing: float = 0.0
+    keep_epoch: str = "last"
+    early_stopping: int = 0
     augment: tuple[str, ...] = ()
     seed: int = 0
     precision: str = "auto"
@@ -58,6 +64,8 @@ class Recipe:
         self._require("weight_decay", 0 <= self.weight_decay < float("inf"), "at least 0")
         self._require("warmup", 0 <= self.warmup < 1, "from 0 to below 1")
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1")
+        self._require("early_stopping", self.early_stopping >= 0, "at least 0")
+        self._require("keep_epoch", self.keep_epoch in KEPT_EPOCHS, f"one of {', '.join(KEPT_EPOCHS)}")
         self._require("seed", 0 <= self.seed < 2**31, "from 0 to 2**31 - 1")
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")

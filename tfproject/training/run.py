@@ -1,5 +1,6 @@
 """A run: the directory that a training leaves behind, and how to read it."""
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -13,6 +14,43 @@ import subprocess
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.training.recipe import Recipe
+
+
+class InUse(UserError):
+    """Another process is at work on what this one was to write."""
+
+
+@contextlib.contextmanager
+def held(path):
+    """Hold a lock file; the system frees it when the process ends, however it ends.
+
+    Args:
+        path: the lock file, a pathlib.Path; made if it is not there. It says who held it last.
+
+    Raises:
+        InUse: if it is held already.
+        UserError: if it cannot be written.
+    """
+    import fcntl
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); name a directory that can be.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read() or "another process"
+            raise InUse(
+                f"{path.parent} is in use by {holder}; wait until that is done, or name another directory."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +83,10 @@ class Run:
     @property
     def started(self):
         return (self.directory / "recipe.json").exists()
+
+    def lock(self):
+        """A context in which no other process can train this run. Raises InUse if one does."""
+        return held(self.directory / ".lock")
 
     @functools.cached_property
     def model(self):
@@ -132,13 +174,18 @@ def environment():
         "system": platform.system(),
         "packages": versions,
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": _cores(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or _cores(),
         "gpus": [
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
             for gpu in tf.config.list_physical_devices("GPU")
         ],
         "commit": _commit(),
     }
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _processor():
