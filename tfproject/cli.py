@@ -141,6 +141,15 @@ def build_parser():
     command.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the table as CSV")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
     command.set_defaults(run=_predict, needs_tensorflow=False)
+
+    command = commands.add_parser("profile-model", help="what each layer of a model costs, and why")
+    command.add_argument(
+        "model", metavar="NAME|MODEL.keras", help="custom_cnn, land_cover_cnn, VGG16 and the like, or a file"
+    )
+    command.add_argument("--batch", type=int, default=1, metavar="N", help="images in the batch (default 1)")
+    command.add_argument("--measure", action="store_true", help="also time every layer, and the machine")
+    command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
+    command.set_defaults(run=_profile_model)
     return parser
 
 
@@ -191,7 +200,8 @@ def _task5(arguments):
     directory = arguments.run_dir or pathlib.Path("runs", f"task5-{data_name}-{split}-seed{arguments.seed}-{profile}")
     run = task5_eurosat.run_task(
         arguments.data, profile, directory,
-        network=arguments.network, overrides=_overrides(arguments), strategy=arguments.strategy, resume=arguments.resume,
+        network=arguments.network, overrides=_overrides(arguments), strategy=arguments.strategy,
+        resume=arguments.resume,
         trace=arguments.trace, **_load_options(arguments),
     )  # fmt: skip
     test = run.metrics["test"]
@@ -263,6 +273,22 @@ def _predict(arguments):
         predictions.to_json(arguments.json)
     if not len(predictions):
         raise UserError(f"None of the {len(predictions.bad)} files could be read; the reasons are above.")
+
+
+def _profile_model(arguments):
+    import json
+    import textwrap
+
+    from tfproject import cost
+    from tfproject.cost.loading import default_input_shape
+    from tfproject.files import write_atomically
+
+    model = cost.load_model(arguments.model)
+    table = cost.study(model, arguments.batch, default_input_shape(model), measure=arguments.measure)
+    reasons = cost.explain(table)
+    print(table.to_text(), *(textwrap.fill(text, 120) for text in reasons), sep="\n\n")
+    if arguments.json:
+        write_atomically(arguments.json, json.dumps(table.to_json() | {"reasons": reasons}, indent=1) + "\n")
 
 
 def main(argv=None):

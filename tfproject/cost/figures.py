@@ -1,0 +1,172 @@
+"""Figures of a cost table."""
+
+import numpy as np
+
+from tfproject.report import style
+from tfproject.report.style import styled
+
+_FAMILIES = (
+    ("convolution", ("Conv",)),
+    ("dense", ("Dense", "Embedding")),
+    ("normalisation", ("BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm", "UnitNorm")),
+    ("activation", ("ReLU", "Activation", "ELU", "Softmax")),
+    ("pooling", ("Pooling",)),
+    ("other", ("",)),
+)  # fmt: skip
+
+
+def family(kind):
+    """The family of a layer's type: convolution, dense, normalisation, activation, pooling or other."""
+    return next(name for name, marks in _FAMILIES if any(mark in kind for mark in marks))
+
+
+@styled
+def shares(table, most=24):
+    """Each layer's share of the parameters, of what training keeps and of a training step's FLOPs, as bars.
+
+    Args:
+        table: a CostTable.
+        most: show so many layers, those with the largest share of anything; the rest is one bar.
+
+    Returns:
+        A matplotlib Figure.
+    """
+    totals = table.totals
+    fields = {"parameters": "parameters", "kept_bytes": "kept for backward", "step_flops": "FLOPs of a step"}
+    values = np.array([[(getattr(row, f) or 0) / (totals[f] or 1) for f in fields] for row in table.rows])
+    shown = np.sort(np.argsort(-values.max(axis=1), kind="stable")[:most])
+    shown = shown[values[shown].max(axis=1) > 0]
+    names = [_short(table.rows[i].name) for i in shown]
+    colours = _colours(table.rows[i].type for i in shown)
+    bars = values[shown]
+    rest = values.sum(axis=0) - bars.sum(axis=0)
+    if rest.max() > 0.0005:
+        names, colours = [*names, f"{len(table.rows) - len(shown)} others"], [*colours, style.GREY]
+        bars = np.vstack([bars, rest])
+    figure, panels = _figure((style.WIDTH, 1.1 + 0.2 * len(names)), columns=3, sharey=True)
+    for axes, title, column in zip(panels, fields.values(), bars.T, strict=True):
+        axes.barh(np.arange(len(names)), column, height=0.75, color=colours)
+        axes.set_title(title)
+        axes.set_xlim(0, max(0.01, column.max()) * 1.18)
+        axes.xaxis.set_major_formatter(_percent())
+        axes.xaxis.set_major_locator(_few_ticks())
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(np.arange(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
+    _legend(figure, [table.rows[i].type for i in shown])
+    return figure
+
+
+@styled
+def roofline(table):
+    """Speed against arithmetic intensity of each measured layer, under the roof that the machine sets.
+
+    Args:
+        table: a CostTable that was measured.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        UserError: if the table was not measured.
+
+    Reference:
+        Williams, Waterman and Patterson 2009, Roofline: an insightful visual performance model for multicore
+        architectures.
+    """
+    from tfproject.errors import UserError
+
+    if table.machine is None:
+        raise UserError(f"The cost table of {table.model} has no times to draw; make it with measure=True.")
+    machine = table.machine
+    rows = [row for row in table.rows if row.gflops and row.intensity]
+    figure, axes = _figure((style.WIDTH, 4.2))
+    x = np.array([row.intensity for row in rows] + [machine.ridge])
+    y = np.array([row.gflops for row in rows] + [machine.gflops])
+    span = np.geomspace(x.min() / 2, x.max() * 2, 200)
+    axes.plot(span, [machine.attainable(i) for i in span], color=style.INK)
+    axes.axvline(machine.ridge, color=style.GREY, linestyle=":", linewidth=1)
+    kinds = [family(row.type) for row in rows]
+    for name, _ in _FAMILIES:
+        mine = [i for i, kind in enumerate(kinds) if kind == name]
+        if mine:
+            axes.scatter(
+                x[mine],
+                y[mine],
+                s=22,
+                color=_family_colour(name),
+                edgecolor="white",
+                linewidth=0.5,
+                label=name,
+                zorder=3,
+            )
+    for row in _apart(sorted(rows, key=lambda row: -row.forward_ms), most=5):
+        right = row.intensity > machine.ridge
+        axes.annotate(
+            _short(row.name), (row.intensity, row.gflops), (4 if right else 5, -10), textcoords="offset points",
+            fontsize=7, ha="right" if right else "left",
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity, FLOPs per byte", ylabel="GFLOP/s, forward")
+    axes.set_ylim(bottom=y.min() / 2, top=machine.gflops * 2.5)
+    axes.set_title(
+        f"{machine.gflops:.0f} GFLOP/s and {machine.gigabytes_per_second:.0f} GB/s: arithmetic is the bound from "
+        f"{machine.ridge:.0f} FLOPs per byte on"
+    )
+    axes.grid()
+    if rows:
+        figure.legend(loc="outside lower left", ncols=6)
+    return figure
+
+
+def _apart(rows, most):
+    """The first rows whose names can stand beside each other."""
+    chosen = []
+    for row in rows:
+        near = (c for c in chosen if abs(np.log10(c.gflops / row.gflops)) < 0.15)
+        if len(chosen) < most and all(abs(np.log10(c.intensity / row.intensity)) > 0.8 for c in near):
+            chosen.append(row)
+    return chosen
+
+
+def _figure(size, columns=1, **options):
+    # Not through pyplot, which keeps every figure until it is closed.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, **options)
+
+
+def _family_colour(name):
+    return {"other": style.GREY}.get(name) or style.PALETTE[[n for n, _ in _FAMILIES].index(name)]
+
+
+def _colours(kinds):
+    return [_family_colour(family(kind)) for kind in kinds]
+
+
+def _legend(figure, kinds):
+    from matplotlib.patches import Patch
+
+    there = {family(kind) for kind in kinds}
+    patches = [Patch(color=_family_colour(name), label=name) for name, _ in _FAMILIES if name in there]
+    figure.legend(handles=patches, loc="outside lower left", ncols=6)
+
+
+def _percent():
+    from matplotlib.ticker import PercentFormatter
+
+    return PercentFormatter(xmax=1, decimals=0)
+
+
+def _few_ticks():
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(3)
+
+
+def _short(name, width=26):
+    return name if len(name) <= width else "…" + name[len(name) - width + 1 :]

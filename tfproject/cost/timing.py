@@ -1,0 +1,120 @@
+"""How long each layer takes by itself, and what the machine can do at best."""
+
+import statistics
+import time
+
+import keras
+import tensorflow as tf
+
+from tfproject.cost.table import Machine
+
+ROUNDS = 5  # how often a thing is timed; the median counts
+SECONDS = (
+    0.02  # a timing runs the thing again and again for so long, as a small layer is shorter than the clock's noise
+)
+SECONDS_FOR_LAYER = 1.0  # no further round when a layer has taken so long
+
+
+def measure_machine(side=2048, copy_bytes=2**28):
+    """The machine's float32 matrix-product peak and memory bandwidth through TensorFlow, best of several, now.
+
+    Args:
+        side: of the square matrices.
+        copy_bytes: size of the tensor that is copied; far above the processor's caches.
+    """
+    a = tf.random.uniform((side, side))
+    product = _in_graph(lambda: tf.reduce_sum(tf.matmul(a, a)[:1]))
+    x = tf.random.uniform((copy_bytes // 4,))
+    scaled = _in_graph(lambda: (x * 1.0000001)[:1])
+    nothing = _in_graph(lambda: x[:1])
+    return Machine(
+        gflops=2 * side**3 / min(_times(product)) / 1e9,
+        gigabytes_per_second=2 * copy_bytes / min(_times(scaled)) / 1e9,
+        call_ms=1e3 * min(_times(nothing)),
+    )
+
+
+def measure_call(call, backward, call_ms=0.0):
+    """Time a layer's call by itself on random input.
+
+    Args:
+        call: a tracing.Call.
+        backward: whether the layer has a backward pass.
+        call_ms: what the call of a function that does nothing takes, which is taken off.
+
+    Returns:
+        (milliseconds forward as in use; milliseconds backward, that is forward and backward in training less forward in
+        training, or None where there is none or the layer has no gradient).
+    """
+    operation = call.operation
+    structure = call.arguments
+    values = [_random(x) for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
+    if not values:
+        return None, None
+
+    def run(training):
+        left = iter(values)
+        args, kwargs = keras.tree.map_structure(
+            lambda x: next(left) if isinstance(x, keras.KerasTensor) else x, structure
+        )
+        if "training" in kwargs or getattr(operation, "_call_has_training_arg", False):
+            kwargs = {**kwargs, "training": training}
+        return operation(*args, **kwargs)
+
+    seconds = statistics.median(_times(_in_graph(lambda: _first_numbers(run(False)))))
+    forward = max(0.0, 1e3 * seconds - call_ms)
+    if not backward:
+        return forward, None
+    sources = [x for x in values if x.dtype.is_floating]
+    sources += [variable.value for variable in getattr(operation, "trainable_weights", ())]
+
+    def both():
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            outputs = [y for y in keras.tree.flatten(run(True)) if y.dtype.is_floating]
+        found = tape.gradient(outputs, sources, output_gradients=[tf.ones_like(y) for y in outputs])
+        return _first_numbers([*outputs, *(g for g in found if g is not None)])
+
+    try:
+        together = statistics.median(_times(_in_graph(both)))
+    except LookupError:  # TensorFlow has no gradient for it
+        return forward, None
+    training = statistics.median(_times(_in_graph(lambda: _first_numbers(run(True)))))
+    return forward, max(0.0, 1e3 * (together - training))
+
+
+def milliseconds(function, *arguments):
+    """Median milliseconds of a call of a tf.function."""
+    function(*arguments)
+    return 1e3 * statistics.median(_times(lambda: function(*arguments)))
+
+
+def _in_graph(function):
+    compiled = tf.function(function, autograph=False, jit_compile=False)
+    compiled()
+    return compiled
+
+
+def _times(function):
+    """Seconds of a call, several times."""
+    start = time.perf_counter()
+    function()
+    repeats = max(1, round(SECONDS / max(1e-6, time.perf_counter() - start)))
+    found, begun = [], time.perf_counter()
+    while len(found) < ROUNDS and (not found or time.perf_counter() - begun < SECONDS_FOR_LAYER):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            function()
+        found.append((time.perf_counter() - start) / repeats)
+    return found
+
+
+def _first_numbers(structure):
+    """Of each tensor the first number: enough for TensorFlow not to leave out its computing as unused."""
+    return [tf.reshape(x, (-1,))[:1] for x in keras.tree.flatten(structure)]
+
+
+def _random(spec):
+    if tf.as_dtype(spec.dtype).is_floating:
+        return tf.cast(tf.random.normal(spec.shape), spec.dtype)
+    return tf.zeros(spec.shape, spec.dtype)  # an index that any table has
