@@ -266,3 +266,84 @@ def test_weight_decay_leaves_biases_and_norms_alone(optimizer, toy_set):
         assert moved == (weight.path.endswith("kernel") and (optimizer != "muon" or len(weight.shape) == 4)), (
             weight.path
         )
+
+
+def weights_after(run, epoch, toy_set, directory):
+    """The weights that a run would have ended with had it been so many epochs long; needs a constant schedule."""
+    recipe = dataclasses.replace(run.recipe, epochs=epoch, keep_epoch="last", early_stopping=0)
+    return weights_of(training.fit(toy.network, toy_set, recipe, directory, progress=False))
+
+
+def test_the_best_epoch_is_kept_and_training_stops_early_also_after_an_interruption(toy_set, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(
+        RECIPE, epochs=30, optimizer="sgd", learning_rate=0.1, schedule="constant", keep_epoch="best", early_stopping=3
+    )
+    run = training.fit(toy.network, toy_set, recipe, tmp_path / "whole", progress=False)
+    accuracies = run.history["val_accuracy"]
+    best = int(np.argmax(accuracies)) + 1
+    assert len(accuracies) == best + 3 < 30
+    measured = run.metrics["training"]
+    assert measured["kept_epoch"] == best and measured["epochs"] == best + 3
+    assert measured["kept"]["val_accuracy"] == max(accuracies)
+    assert measured["final"]["val_loss"] == pytest.approx(run.history["val_loss"][-1])
+    assert_identical(weights_of(run), weights_after(run, best, toy_set, tmp_path / "shorter"))
+    assert not np.array_equal(weights_of(run)[0], weights_after(run, best + 3, toy_set, tmp_path / "longer")[0])
+
+    # Interrupted after the best epoch, and again when nothing but the end is left to do.
+    saved = checkpoints.save
+
+    def save_then_stop(directory, model, history, best=()):
+        saved(directory, model, history, best)
+        if len(history) in stops:
+            raise Stop
+
+    monkeypatch.setattr(checkpoints, "save", save_then_stop)
+    for stops in ({best + 1}, {best + 3}, set()):
+        try:
+            again = training.fit(toy.network, toy_set, recipe, tmp_path / "again", progress=False)
+        except Stop:
+            assert stops
+    assert again.history["val_loss"] == run.history["val_loss"]
+    assert_identical(weights_of(run), weights_of(again))
+
+
+def test_a_second_process_in_the_same_directory_is_refused(toy_set, tmp_path):
+    process = run_python(TRAIN, tmp_path / "run", stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "recipe.json").exists() and process.poll() is None:
+        time.sleep(0.01)
+    with pytest.raises(UserError, match=f"is in use by process {process.pid} on .*; wait until that is done"):
+        training.fit(toy.network, toy_set, RECIPE, tmp_path / "run", progress=False)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with training.Run(tmp_path / "run").lock():  # the system has freed it
+        pass
+
+
+def test_a_run_from_before_a_field_was_added_goes_on(toy_set, tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    run = training.fit(toy.network, toy_set, recipe, tmp_path / "run", progress=False)
+    content = run.read("recipe.json")
+    del content["asked"]["early_stopping"]
+    run.write("recipe.json", content)
+    assert training.fit(toy.network, toy_set, recipe, tmp_path / "run", progress=False).finished
+
+
+def test_other_threads_that_draw_random_numbers_change_nothing(whole_run, toy_set, tmp_path):
+    import random
+    import threading
+
+    over = threading.Event()
+
+    def draw():
+        while not over.is_set():
+            random.random()
+            time.sleep(0)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        run = training.fit(toy.network, toy_set, RECIPE, tmp_path / "run", progress=False)
+    finally:
+        over.set()
+        thread.join()
+    assert_identical(weights_of(whole_run), weights_of(run))

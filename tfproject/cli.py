@@ -86,6 +86,7 @@ def _overrides(arguments):
 def build_parser():
     """The command line, as an argparse parser; `run` in the result is the function to call with it."""
     from tfproject import __version__, models
+    from tfproject.tasks import task2_experiments
 
     parser = _Parser(
         prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles."
@@ -100,6 +101,25 @@ def build_parser():
     command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (default runs/study-…)")
     _data_options(command)
     command.set_defaults(run=_study)
+
+    command = commands.add_parser("task2", help="experiments: augmentation, batch size, BatchNorm, overfit and its cures")
+    command.add_argument(
+        "--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)"
+    )
+    command.add_argument(
+        "--profile", choices=tuple(task2_experiments.PROFILES), help="default: quick for synthetic data, else cpu"
+    )
+    command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="the study (default runs/task2-…); goes on")
+    command.add_argument(
+        "--only", nargs="+", choices=task2_experiments.EXPERIMENTS, metavar="EXPERIMENT",
+        help=f"of {', '.join(task2_experiments.EXPERIMENTS)}",
+    )  # fmt: skip
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to the workers of a Dask scheduler")
+    where.add_argument("--workers", type=int, metavar="N", help="start so many local workers")
+    command.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder of the set")
+    command.add_argument("--publish", action="store_true", help="copy tables, figures and page to results/")
+    command.set_defaults(run=_task2)
 
     command = commands.add_parser("task5", help="land use and land cover from EuroSAT: train, test, describe")
     command.add_argument("--network", choices=models.NAMES, default="land_cover_cnn")
@@ -186,6 +206,21 @@ def _study(arguments):
     report = study.run_study(arguments.data, profile, directory, **_load_options(arguments))
     print(f"Report: {report}")
     print(f"TensorBoard logs: {directory} (tensorboard --logdir {directory})")
+
+
+def _task2(arguments):
+    from tfproject.tasks import task2_experiments
+
+    profile = _profile(arguments)
+    directory = arguments.run_dir or pathlib.Path("runs", f"task2-{pathlib.Path(arguments.data).name}-{profile}")
+    page = task2_experiments.run_task(
+        arguments.data, profile, directory, only=arguments.only, scheduler=arguments.scheduler,
+        workers=arguments.workers, data_dir=arguments.data_dir,
+    )  # fmt: skip
+    print(f"Report: {page}")
+    print(f"TensorBoard logs: {directory / 'runs'} (tensorboard --logdir {directory / 'runs'})")
+    if arguments.publish:
+        print(f"Published: {task2_experiments.publish(directory)}")
 
 
 def _task5(arguments):

@@ -79,7 +79,7 @@ def from_files(image_set, folder):
     Args:
         image_set: an ImageSet; splits that it has are joined first.
         folder: the folder with the lists `*-train.txt`, `*-val.txt` and `*-test.txt`: UTF-8, a name a line, either an
-            image's name in the set or its file name alone; or a name from `PUBLISHED`, lists that come with the package.
+            image's name in the set or its file name alone; or a name from `PUBLISHED`, lists that the package brings.
 
     Returns:
         The ImageSet with the splits train, val and test in the lists' order. Images that no list names are left out,
@@ -231,8 +231,8 @@ def _read_list(folder, split_name):
     if len(found) != 1:
         what = f"{len(found)} lists" if found else "no list"
         raise UserError(
-            f"'{folder}' has {what} *-{split_name}.txt; expected is a folder with one each of *-train.txt, *-val.txt and "
-            f"*-test.txt, or one of {', '.join(PUBLISHED)}."
+            f"'{folder}' has {what} *-{split_name}.txt; expected is a folder with one each of *-train.txt, *-val.txt "
+            f"and *-test.txt, or one of {', '.join(PUBLISHED)}."
         )
     try:
         names = [line.strip() for line in found[0].read_text(encoding="utf-8-sig").splitlines() if line.strip()]

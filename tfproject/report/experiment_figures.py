@@ -152,6 +152,8 @@ def lines(groups, x_label):
         margin = max(0.02, 0.2 * (max(means) - min(means)))
         axes.set_ylim(max(0, min(means) - margin), min(1, max(means) + margin))
     axes.set_xscale("log")
+    if places:
+        axes.set_xlim(places[0] / 1.3, places[-1] * 1.3)
     axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.minorticks_off()
     axes.set(xlabel=x_label, ylabel="accuracy on validation")

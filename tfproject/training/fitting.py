@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import random
 import resource
 import sys
 import time
@@ -80,7 +81,7 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
     keras.utils.set_random_seed(recipe.seed)
     steps = len(image_set.train) // recipe.batch_size
     with _scope(strategy):
-        with acceleration.dtype_policy(recipe.precision):
+        with acceleration.dtype_policy(recipe.precision), _random_numbers_of_its_own(recipe.seed):
             model = build_model(image_set.image_shape, class_count)
         optimizer = make_optimizer(recipe, steps * recipe.epochs)
         model.compile(optimizer, make_loss(recipe), metrics=["accuracy"], jit_compile=recipe.jit_compile)
@@ -128,6 +129,23 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         }
     )
     return run
+
+
+@contextlib.contextmanager
+def _random_numbers_of_its_own(seed):
+    """Layers built within draw their initial weights and dropout from the seed, whatever other threads draw meanwhile.
+
+    Keras takes a layer's seed from Python's global random numbers, of which a cluster's or a notebook's threads may
+    take some at any moment. It has no public place to give it others.
+    """
+    from keras.src.random import seed_generator
+
+    before = seed_generator.python_random
+    seed_generator.python_random = random.Random(seed)
+    try:
+        yield
+    finally:
+        seed_generator.python_random = before
 
 
 def best_epoch(history):
