@@ -254,6 +254,9 @@ def test_cifar10_from_the_published_archive(tmp_path, monkeypatch):
     assert train.names[21] == "train_00021" and image_set.class_names[train.labels[21]] == "automobile"
     red, green, blue = records["data_batch_2.bin"][1, 1:].reshape(3, 32, 32)
     assert np.array_equal(train.images[21], np.stack([red, green, blue], axis=-1))
+    assert "compressed again" in image_set.origin.description
+    monkeypatch.setattr(tfds_sets, "CIFAR10_MEAN", train.images.mean(axis=(0, 1, 2)))
+    assert "compressed" not in catalog.read("cifar10", data_dir=tmp_path).origin.description
     own = catalog.load("cifar10", data_dir=tmp_path, image_size=(16, 20))
     assert [len(split) for split in own.splits.values()] == [90, 10, 20] and own.image_shape == (16, 20, 3)
 

@@ -182,11 +182,34 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
 def test_the_study_runs_on_generated_images_and_runs_nothing_twice(tmp_path):
     from tfproject.tasks import study
 
-    page = study.run_study("synthetic", "quick", tmp_path, overrides={"epochs": 1})
+    page = study.run_study("synthetic", "quick", tmp_path, only=["task5"], overrides={"epochs": 1})
     text = page.read_text()
     assert "test tiles right" in text and 'href="task5/report.html"' in text
     assert (tmp_path / "task5" / "report.html").exists()
     model = tmp_path / "task5" / "model.keras"
     before = model.stat().st_mtime_ns
-    study.run_study("synthetic", "quick", tmp_path, overrides={"epochs": 1})
+    study.run_study("synthetic", "quick", tmp_path, only=["task5"], overrides={"epochs": 1})
     assert model.stat().st_mtime_ns == before
+
+
+def test_the_study_shows_every_task_that_was_run_in_their_order(tmp_path, monkeypatch):
+    from tfproject.report import figures
+    from tfproject.tasks import study
+
+    ran = []
+
+    def task(name):
+        def run(data, profile, directory, options):
+            ran.append((name, data, profile, options))
+            directory.mkdir()
+            figures.save(figures.class_counts({"train": [1, 2]}, ["a", "b"]), directory / "f.png")
+            return {"heading": f"Heading of {name}", "text": [name], "figure": ("f.png", "caption"), "report": "r.html"}
+
+        return run
+
+    assert list(study.TASKS)[:2] == ["task1", "task2"]
+    monkeypatch.setattr(study, "TASKS", {name: task(name) for name in ("task1", "task2")})
+    study.run_study("synthetic", "quick", tmp_path, only=["task2"], seed=3)
+    page = study.run_study("synthetic", "quick", tmp_path, only=["task1"], seed=3).read_text()
+    assert ran == [("task2", "synthetic", "quick", {"seed": 3}), ("task1", "synthetic", "quick", {"seed": 3})]
+    assert page.index("Heading of task1") < page.index('href="task1/r.html"') < page.index("Heading of task2")

@@ -62,3 +62,12 @@ def test_a_split_is_whole():
         Split(np.zeros((2, 4, 4, 3), np.float32), np.zeros(2, int), ("a", "b"))
     with pytest.raises(ValueError, match="as many labels"):
         Split(np.zeros((2, 4, 4, 3), np.uint8), np.zeros(3, int), ("a", "b"))
+
+
+def test_validation_joins_training_again():
+    apart = small_set("a", ["x", "y"], {"train": [(1, 0), (2, 1)], "val": [(3, 1)], "test": [(4, 0)]})
+    joined = apart.with_validation_in_training()
+    assert list(joined.splits) == ["train", "test"] and joined.test is apart.test
+    assert joined.train.images[:, 0, 0, 0].tolist() == [1, 2, 3] and joined.train.labels.tolist() == [0, 1, 1]
+    assert joined.train.names == ("train0", "train1", "val0")
+    assert joined.split_method != apart.split_method and len(apart.train) == 2

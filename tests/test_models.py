@@ -30,3 +30,20 @@ def test_models_take_pixels_and_give_probabilities(name, size, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     np.testing.assert_array_equal(again.predict(pixels, verbose=0), probabilities)
+
+
+def test_the_whitening_layer_makes_white_noise_of_patches():
+    from tfproject.models.whitened import whitened_cnn
+
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 4, 4, 3))
+    images = np.repeat(np.repeat(pixels, 4, axis=1), 4, axis=2).astype(np.uint8)  # neighbours alike, as in photos
+    model = whitened_cnn((16, 16, 3), 3, images=images, widths=(8, 8, 8))
+    whitening = model.get_layer("whitening")
+    assert not whitening.trainable and whitening.name not in {v.path.split("/")[0] for v in model.trainable_variables}
+    seen = keras.Model(model.inputs, whitening.output).predict(images.astype("float32"), verbose=0).reshape(-1, 24)
+    plus, minus = seen[:, :12], seen[:, 12:]
+    np.testing.assert_allclose(plus, -minus, atol=1e-4)
+    covariance = plus.T @ plus / len(plus)
+    strong = np.diag(covariance) > 0.5  # directions in which such images vary much more than the regularisation
+    assert strong.sum() >= 3
+    np.testing.assert_allclose(covariance[np.ix_(strong, strong)], np.eye(strong.sum()), atol=0.05)

@@ -15,6 +15,7 @@ import toy
 from tfproject import models, training
 from tfproject.errors import UserError
 from tfproject.training import Recipe, checkpoints
+from tfproject.training.fitting import Diverged
 from tfproject.training.optimization import WarmupThenDecay
 
 RECIPE = Recipe(
@@ -347,3 +348,18 @@ def test_other_threads_that_draw_random_numbers_change_nothing(whole_run, toy_se
         over.set()
         thread.join()
     assert_identical(weights_of(whole_run), weights_of(run))
+
+
+def test_without_validation_images_nothing_is_chosen_by_them(toy_set, tmp_path):
+    everything = toy_set.with_validation_in_training()
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    run = training.fit(toy.network, everything, recipe, tmp_path / "run", progress=False)
+    assert set(run.history) == {"epoch", "accuracy", "loss", "learning_rate", "seconds", "images_per_second"}
+    assert run.metrics["training"]["images"] == 150
+    assert run.metrics["training"]["final"] == {key: run.history[key][-1] for key in ("loss", "accuracy")}
+    for change in ({"keep_epoch": "best"}, {"early_stopping": 3}):
+        with pytest.raises(UserError, match="no split 'val' to choose an epoch by"):
+            training.fit(toy.network, everything, dataclasses.replace(recipe, **change), tmp_path / "other")
+    with pytest.raises(Diverged, match=r"\(loss (nan|inf)\)"):
+        wild = dataclasses.replace(recipe, learning_rate=1e30)
+        training.fit(toy.network, everything, wild, tmp_path / "wild", progress=False)

@@ -86,7 +86,7 @@ def _overrides(arguments):
 def build_parser():
     """The command line, as an argparse parser; `run` in the result is the function to call with it."""
     from tfproject import __version__, models
-    from tfproject.tasks import task2_experiments
+    from tfproject.tasks import study, task1_custom_cnn, task2_experiments
 
     parser = _Parser(
         prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles."
@@ -99,20 +99,36 @@ def build_parser():
     command.add_argument("--data", choices=("real", "synthetic"), default="synthetic")
     command.add_argument("--profile", choices=("quick", "cpu"), help="default: quick for synthetic data, else cpu")
     command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (default runs/study-…)")
+    command.add_argument("--only", nargs="+", choices=tuple(study.TASKS), metavar="TASK", help="run these tasks only")
     _data_options(command)
     command.set_defaults(run=_study)
 
-    command = commands.add_parser("task2", help="experiments: augmentation, batch size, BatchNorm, overfit and its cures")
+    command = commands.add_parser("task1", help="the custom and a strong CNN on CIFAR-10, and what layers cost")
+    command.add_argument(
+        "--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)"
+    )
+    command.add_argument(
+        "--profile", choices=tuple(task1_custom_cnn.PROFILES), help="default: quick for synthetic data, else cpu"
+    )
+    command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="the task (runs/task1-…); goes on")
+    command.add_argument("--only", choices=tuple(task1_custom_cnn.VIEWS), help="train this network and no more")
+    command.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder of the set")
+    command.add_argument(
+        "--publish", action="store_true", help="copy the models to saved_models/ and the numbers to results/"
+    )
+    command.set_defaults(run=_task1)
+
+    command = commands.add_parser("task2", help="experiments: augmentation, batch, BatchNorm, overfit and its cures")
     command.add_argument(
         "--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)"
     )
     command.add_argument(
         "--profile", choices=tuple(task2_experiments.PROFILES), help="default: quick for synthetic data, else cpu"
     )
-    command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="the study (default runs/task2-…); goes on")
+    command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="the study (runs/task2-…); goes on")
     command.add_argument(
         "--only", nargs="+", choices=task2_experiments.EXPERIMENTS, metavar="EXPERIMENT",
-        help=f"of {', '.join(task2_experiments.EXPERIMENTS)}",
+        help=f"of {', '.join(task2_experiments.EXPERIMENTS)}; the last is not run in the profile cpu unless named",
     )  # fmt: skip
     where = command.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to the workers of a Dask scheduler")
@@ -203,9 +219,26 @@ def _study(arguments):
 
     profile = _profile(arguments)
     directory = arguments.run_dir or pathlib.Path("runs", f"study-{arguments.data}-{profile}")
-    report = study.run_study(arguments.data, profile, directory, **_load_options(arguments))
+    report = study.run_study(arguments.data, profile, directory, only=arguments.only, **_load_options(arguments))
     print(f"Report: {report}")
     print(f"TensorBoard logs: {directory} (tensorboard --logdir {directory})")
+
+
+def _task1(arguments):
+    from tfproject.report import readme
+    from tfproject.tasks import task1_custom_cnn
+
+    if arguments.publish:
+        readme.check()
+    profile = _profile(arguments)
+    directory = arguments.run_dir or pathlib.Path("runs", f"task1-{pathlib.Path(arguments.data).name}-{profile}")
+    page = task1_custom_cnn.run_task(
+        arguments.data, profile, directory, only=arguments.only, data_dir=arguments.data_dir
+    )
+    print(f"Report: {page}")
+    print(f"TensorBoard logs: {directory} (tensorboard --logdir {directory})")
+    if arguments.publish:
+        print(f"Published: {task1_custom_cnn.publish(directory)}")
 
 
 def _task2(arguments):

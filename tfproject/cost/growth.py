@@ -59,25 +59,10 @@ class Scaling:
 
 
 def course_cnn(image_size=32, width=1, depth=2, class_count=10):
-    """`models.custom_cnn` in other sizes: 32, 64 and 128 filters times `width`, and `depth` convolutions a block.
+    """`models.custom_cnn` by the names of the axes."""
+    from tfproject import models
 
-    With the defaults it is that network, layer by layer.
-    """
-    import keras
-    from keras import layers
-
-    image = keras.Input((image_size, image_size, 3), name="image")
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")(image)
-    for block, filters in enumerate((32, 64, 128), start=1):
-        for conv in range(1, depth + 1):
-            name = f"block{block}_conv{conv}"
-            x = layers.Conv2D(round(filters * width), 3, padding="same", name=name)(x)
-            x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
-            x = layers.LeakyReLU(0.01, name=f"{name}_relu")(x)
-        x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
-    x = layers.Flatten(name="flatten")(x)
-    x = layers.LeakyReLU(0.01, name="dense_relu")(layers.Dense(round(128 * width), name="dense")(x))
-    return keras.Model(image, layers.Dense(class_count, activation="softmax", name="classes")(x), name="course_cnn")
+    return models.custom_cnn((image_size, image_size, 3), class_count, width=width, depth=depth)
 
 
 def scaling(build_model=course_cnn, axes=None, base=None, optimizer="adam", measure=False):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfproject.errors import UserError
 
-SHIFT = 4  # pixels; reflected at the border
+SHIFT, SMALL_SHIFT = 4, 2  # pixels; reflected at the border
 CUTOUT = 0.25  # side of the grey square, as a share of the image's side
 COLOUR = 0.2  # largest relative change of brightness and contrast
 MIX_ALPHA = 0.2  # of the Beta distribution that mixup and cutmix draw from (Zhang et al. 2018)
@@ -62,18 +62,23 @@ def symmetries(images, labels, seed):
     return tf.gather(tf.reshape(images, (-1, 3)), places), labels
 
 
-def shift(images, labels, seed):
+def shift(images, labels, seed, largest=SHIFT):
     """Move each image by up to SHIFT pixels each way, the border reflected ("random crop" with padding)."""
     count, height, width = tf.unstack(tf.shape(images)[:3])
     rows, columns = _split_seed(seed, 2)
 
     def moved(size, seed):
-        offset = tf.random.stateless_uniform((count, 1), seed, -SHIFT, SHIFT + 1, dtype=tf.int32)
+        offset = tf.random.stateless_uniform((count, 1), seed, -largest, largest + 1, dtype=tf.int32)
         position = tf.abs(tf.range(size) + offset)
         return tf.minimum(position, 2 * (size - 1) - position)  # reflects at the far border as tf.abs did at the near
 
     images = tf.gather(images, moved(height, rows), axis=1, batch_dims=1)
     return tf.gather(images, moved(width, columns), axis=2, batch_dims=1), labels
+
+
+def small_shift(images, labels, seed):
+    """Move each image by up to SMALL_SHIFT pixels each way: gentler than `shift`, for short trainings."""
+    return shift(images, labels, seed, SMALL_SHIFT)
 
 
 def _squares(count, height, width, side, seed):
@@ -127,7 +132,8 @@ def cutmix(images, labels, seed):
     return tf.where(mask, images[::-1], images), kept * labels + (1 - kept) * labels[::-1]
 
 
-BY_NAME = {f.__name__: f for f in (flip, alternating_flip, symmetries, shift, cutout, colour, mixup, cutmix)}
+_ALL = (flip, alternating_flip, symmetries, shift, small_shift, cutout, colour, mixup, cutmix)
+BY_NAME = {function.__name__: function for function in _ALL}
 
 
 def augment(images, labels, names, seed, numbers, epoch):
@@ -160,5 +166,8 @@ def check(names, image_shape):
     height, width = image_shape[-3:-1]
     if "symmetries" in names and height != width:
         raise UserError(f"The augmentation 'symmetries' needs square images, these are {height}x{width}; use 'flip'.")
-    if "shift" in names and min(height, width) <= SHIFT:
-        raise UserError(f"The augmentation 'shift' moves by {SHIFT} pixels, more than images of {height}x{width} have.")
+    for name, pixels in (("shift", SHIFT), ("small_shift", SMALL_SHIFT)):
+        if name in names and min(height, width) <= pixels:
+            raise UserError(
+                f"The augmentation '{name}' moves by {pixels} pixels, more than images of {height}x{width} have."
+            )

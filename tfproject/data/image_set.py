@@ -118,6 +118,17 @@ class ImageSet:
     def test(self):
         return self._split("test")
 
+    def with_validation_in_training(self):
+        """The same set with the validation images among the training ones: for a training after all is chosen."""
+        both = (self.train, self.val)
+        train = Split(
+            np.concatenate([split.images for split in both]),
+            np.concatenate([split.labels for split in both]),
+            sum((split.names for split in both), ()),
+        )
+        splits = {"train": train} | {k: split for k, split in self.splits.items() if k not in ("train", "val")}
+        return dataclasses.replace(self, splits=splits, split_method=f"{self.split_method}, val joined to train again")
+
     def _split(self, name):
         if name not in self.splits:
             raise UserError(f"{self.name} has no split '{name}'; it has: {', '.join(self.splits)}.")

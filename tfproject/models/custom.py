@@ -8,7 +8,9 @@ from tfproject.models.layers import batch_normalization, class_probabilities
 NEGATIVE_SLOPE = 0.01
 
 
-def custom_cnn(image_shape, class_count, batch_norm=True, dropout=0.0, width=1.0, norm_after_activation=False):
+def custom_cnn(
+    image_shape, class_count, batch_norm=True, dropout=0.0, width=1.0, depth=2, norm_after_activation=False
+):
     """Three blocks of two 3x3 convolutions and a pooling, then a dense layer of 128 units.
 
     32, 64 and 128 filters, LeakyReLU. 551,466 trainable parameters with BatchNorm for 32x32 images in ten classes.
@@ -19,6 +21,7 @@ def custom_cnn(image_shape, class_count, batch_norm=True, dropout=0.0, width=1.0
         batch_norm: BatchNorm after each convolution.
         dropout: share of units dropped after each pooling and after the dense layer.
         width: what the numbers of filters and dense units are multiplied with.
+        depth: convolutions a block.
         norm_after_activation: BatchNorm after each convolution's activation rather than before it.
 
     Returns:
@@ -27,7 +30,7 @@ def custom_cnn(image_shape, class_count, batch_norm=True, dropout=0.0, width=1.0
     image = keras.Input(image_shape, name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")(image)
     for block, filters in enumerate((32, 64, 128), start=1):
-        for conv in (1, 2):
+        for conv in range(1, depth + 1):
             name = f"block{block}_conv{conv}"
             x = layers.Conv2D(round(width * filters), 3, padding="same", name=name)(x)
             if batch_norm and not norm_after_activation:

@@ -1,4 +1,4 @@
-"""A small, fast, strong CNN for 32x32 images, after cifar10-airbench."""
+"""A small, fast, strong CNN for 32x32 images, after cifar10-airbench: network, whitening and recipe."""
 
 import functools
 
@@ -7,7 +7,13 @@ import numpy as np
 from keras import layers
 
 from tfproject.models.layers import batch_normalization, class_probabilities
+from tfproject.training.recipe import Recipe
 
+# For CIFAR-10; at test, six views of each image.
+RECIPE = Recipe(
+    epochs=12, batch_size=500, optimizer="muon", learning_rate=0.02, momentum=0.95, weight_decay=0.05,
+    schedule="one-cycle", warmup=0.2, label_smoothing=0.2, augment=("alternating_flip", "small_shift"),
+)  # fmt: skip
 PATCH = 2  # pixels; the first layer's kernel
 
 
@@ -41,15 +47,16 @@ def whitened_cnn(image_shape, class_count, images=None, widths=(64, 256, 256)):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"group{group}_conv2")(x)
         x = layers.Activation("gelu", name=f"group{group}_gelu2")(batch_normalization(x, f"group{group}_norm2"))
     x = layers.GlobalMaxPooling2D(name="maximum")(x)
+    x = layers.Rescaling(0.1, name="calm")(x)  # a last layer whose steps are a tenth as large: +2 points in 4 epochs
     model = keras.Model([image], class_probabilities(x, class_count), name="whitened_cnn")
     if images is not None:
         whitening.set_weights(_whitening_weights(images))
     return model
 
 
-def whitened_for(images, count=5000):
-    """`whitened_cnn` for these training images (uint8, (n, h, w, 3); the first `count` are used), as `fit` takes it."""
-    return functools.partial(whitened_cnn, images=images[:count])
+def whitened_for(images, widths=(64, 256, 256)):
+    """`whitened_cnn` for these training images (uint8, (n, h, w, 3); the first 5,000 are used), as `fit` takes it."""
+    return functools.partial(whitened_cnn, images=images[:5000], widths=widths)
 
 
 def _whitening_weights(images):

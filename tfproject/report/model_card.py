@@ -1,11 +1,63 @@
-"""A model card (Mitchell et al. 2019) from the JSON file beside a saved model."""
+"""A model card (Mitchell et al. 2019): the JSON file beside a saved model, and the Markdown made from it."""
+
+import pathlib
+
+from tfproject.files import write_atomically
+
+KEPT = ("count", "accuracy", "accuracy_interval", "macro_f1", "kappa", "calibration_error")
+
+
+def save(run, image_set, views, limits):
+    """The run's model again, with a sidecar that says what it was made of and how good it is.
+
+    Args:
+        run: a finished Run.
+        image_set: what it was trained and scored on.
+        views: a dict from the name of scores in the run's metrics to how many views of an image they average.
+        limits: sentences on what the model is not for.
+    """
+    from tfproject.models import saved_models
+
+    measured = run.metrics
+    saved_models.save(
+        run.model,
+        run.model_path,
+        image_set.class_names,
+        title=f"{run.model.name} on {image_set.name}",
+        parameters=run.model.count_params(),
+        data={
+            "name": image_set.name, "description": image_set.origin.description, "licence": image_set.origin.licence,
+            "citation": image_set.origin.citation, "synthetic": image_set.origin.synthetic,
+            "split": image_set.split_method,
+            "images": {name: len(split) for name, split in image_set.splits.items()}, "sha256": image_set.fingerprint,
+        },
+        recipe=run.recipe.to_json(),
+        training_seconds=measured["training"]["seconds"],
+        scores={
+            name: {"views": count} | {key: measured[name][key] for key in KEPT} for name, count in views.items()
+        },
+        limits=list(limits),
+        environment=run.read("environment.json"),
+        licence="MIT",
+    )  # fmt: skip
+
+
+def publish(run, folder, name):
+    """Copy the run's model with its card to a folder as name.keras, name.json and name.md; returns the first's path."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    goal = folder / f"{name}.keras"
+    write_atomically(goal, run.model_path.read_bytes())
+    write_atomically(goal.with_suffix(".json"), run.model_path.with_suffix(".json").read_bytes())
+    write_atomically(goal.with_suffix(".md"), to_markdown(run.read("model.json"), goal.name))
+    return goal
 
 
 def to_markdown(card, file_name):
     """The card as Markdown.
 
     Args:
-        card: the sidecar's content, as Task 5 writes it.
+        card: the sidecar's content, as `save` writes it.
         file_name: of the model.
     """
     data, recipe, environment = card["data"], card["recipe"], card["environment"]
@@ -13,8 +65,9 @@ def to_markdown(card, file_name):
     for name, scores in card["scores"].items():
         low, high = scores["accuracy_interval"]
         rows.append(
-            f"| {name} | {scores['count']:,} | {scores['accuracy']:.2%} ({low:.2%} to {high:.2%}) "
-            f"| {scores['macro_f1']:.4f} | {scores['kappa']:.4f} | {scores['calibration_error']:.4f} |"
+            f"| {name.split('_')[0]} | {scores['count']:,} | {scores['views']} "
+            f"| {scores['accuracy']:.2%} ({low:.2%} to {high:.2%}) | {scores['macro_f1']:.4f} | {scores['kappa']:.4f} "
+            f"| {scores['calibration_error']:.4f} |"
         )
     height, width = card["image_size"]
     processor = environment["processor"]
@@ -35,10 +88,10 @@ def to_markdown(card, file_name):
         "",
         "## Scores",
         "",
-        "One network, one view of each image.",
+        "One network; where there are several views of an image, its probabilities are their mean.",
         "",
-        "| split | images | accuracy (95 % interval) | macro F1 | kappa | calibration error |",
-        "|---|---|---|---|---|---|",
+        "| split | images | views | accuracy (95 % interval) | macro F1 | kappa | calibration error |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         "",
         "## Limits",

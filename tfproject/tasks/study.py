@@ -1,45 +1,94 @@
 """The whole study: every task in turn, each run once, and a page that leads to all of them."""
 
+import json
 import pathlib
 
-SECTIONS = {"task5": "Task 5: land use and land cover from EuroSAT"}
+from tfproject.files import write_atomically
 
 
-def run_study(data, profile, directory, **options):
+def run_study(data, profile, directory, *, only=None, **options):
     """Run what is missing of the study.
 
     Args:
         data: "real" or "synthetic".
         profile: "quick" or "cpu".
         directory: where the runs and the page go.
-        **options: passed on to every task.
+        only: names of tasks (`TASKS`) to run; None for all.
+        **options: `data_dir` and `on_bad_image` of every task, and those of Task 5.
 
     Returns:
-        The pathlib.Path of the study's page.
+        The pathlib.Path of the study's page, on which every task stands that was run so far.
     """
     from tfproject.report import page
-    from tfproject.tasks import task5_eurosat
 
     directory = pathlib.Path(directory)
+    for name in only or TASKS:
+        summary = TASKS[name](data, profile, directory / name, options)
+        write_atomically(directory / name / "summary.json", json.dumps(summary, indent=1) + "\n")
+    sections = []
+    for folder in (directory / name for name in TASKS):
+        if (folder / "summary.json").exists():
+            summary = json.loads((folder / "summary.json").read_text())
+            picture, caption = summary["figure"]
+            sections.append(
+                page.Section(
+                    summary["heading"],
+                    text=tuple(summary["text"]),
+                    figures=(((folder / picture).read_bytes(), caption),),
+                    links=((f"{folder.name}/{summary['report']}", "The whole report"),),
+                )
+            )
+    page.write(directory / "report.html", "tfproject: a study of convolutional networks", sections)
+    return directory / "report.html"
+
+
+def _common(options):
+    return {name: options[name] for name in ("data_dir", "on_bad_image") if name in options}
+
+
+def _task1(data, profile, directory, options):
+    from tfproject.tasks import task1_custom_cnn
+
+    report = task1_custom_cnn.run_task(data, profile, directory, **_common(options))
+    networks = json.loads((directory / "metrics.json").read_text())["networks"]
+    return {
+        "heading": "Task 1: custom CNNs, and what each layer costs",
+        "text": [task1_custom_cnn.reading(name, summary) for name, summary in networks.items()],
+        "figure": ("cost/custom_cnn-shares.png", "Each layer's share of parameters, activations and FLOPs."),
+        "report": report.name,
+    }
+
+
+def _task2(data, profile, directory, options):
+    from tfproject.tasks import task2_experiments
+
+    report = task2_experiments.run_task(data, profile, directory, **_common(options))
+    analyses = json.loads((directory / "metrics.json").read_text())["experiments"]
+    return {
+        "heading": "Task 2: experiments",
+        "text": [f"{name}: {' '.join(analysis['reading'])}" for name, analysis in analyses.items()],
+        "figure": ("augmentation-accuracy.png", "What augmentation does."),
+        "report": report.name,
+    }
+
+
+def _task5(data, profile, directory, options):
+    from tfproject.tasks import task5_eurosat
+
     if data == "real" and options.get("split_method") is None and options.get("split_files") is None:
-        options["split_files"] = "eurosat-random"
-    run = task5_eurosat.run_task(data, profile, directory / "task5", **options)
+        options = options | {"split_files": "eurosat-random"}
+    run = task5_eurosat.run_task(data, profile, directory, **options)
     test = run.metrics["test"]
     low, high = test["accuracy_interval"]
-    report = directory / "report.html"
-    page.write(
-        report,
-        "tfproject: a study of convolutional networks",
-        [
-            page.Section(
-                SECTIONS["task5"],
-                text=(
-                    f"{run.model.name}: {test['accuracy']:.2%} of {test['count']:,} test tiles right "
-                    f"(95 % interval {low:.2%} to {high:.2%}).",
-                ),
-                figures=(((run.directory / "figures" / "confusion_matrix.png").read_bytes(), "Confusion matrix."),),
-                links=(("task5/report.html", "The whole report"),),
-            )
+    return {
+        "heading": "Task 5: land use and land cover from EuroSAT",
+        "text": [
+            f"{run.model.name}: {test['accuracy']:.2%} of {test['count']:,} test tiles right "
+            f"(95 % interval {low:.2%} to {high:.2%})."
         ],
-    )
-    return report
+        "figure": ("figures/confusion_matrix.png", "Confusion matrix."),
+        "report": "report.html",
+    }
+
+
+TASKS = {"task1": _task1, "task2": _task2, "task5": _task5}

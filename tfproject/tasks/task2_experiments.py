@@ -27,6 +27,7 @@ class Profile:
         noise_scale: images in a big batch when the gradient noise scale is measured.
         width: of the custom CNN.
         few: only some variations of each study.
+        reproduce: whether the reproduction is run without being asked for by its name.
     """
 
     train_images: int | None
@@ -35,17 +36,18 @@ class Profile:
     small_epochs: int
     val_images: int | None
     reproduction_epochs: int = 10
-    precision: str = "mixed_bfloat16"
+    precision: str = "float32"
     noise_scale: int = 2_048
     width: float = 1.0
     few: bool = False
+    reproduce: bool = True
 
 
 PROFILES = {
     "quick": Profile(
         384, 4, 128, 12, None, reproduction_epochs=4, precision="float32", noise_scale=256, width=0.25, few=True
     ),
-    "cpu": Profile(10_000, 6, 1_000, small_epochs=30, val_images=2_000),
+    "cpu": Profile(10_000, 6, 1_000, small_epochs=30, val_images=2_000, reproduce=False),
     "full": Profile(None, 30, 2_000, small_epochs=60, val_images=None),
 }
 BASE = Recipe(
@@ -342,7 +344,7 @@ def run_task(data, profile, directory, *, only=None, scheduler=None, workers=Non
         data: "real" (CIFAR-10), "synthetic", or a set's name or folder as `tfproject.data.load` takes it.
         profile: a name from PROFILES.
         directory: the study's directory.
-        only: names from EXPERIMENTS to run; None for all.
+        only: names from EXPERIMENTS to run; None for all that the profile has without being asked.
         scheduler, workers: see `tfproject.experiments.run_study`.
         data_dir, on_bad_image: see `tfproject.data.load`.
 
@@ -357,6 +359,8 @@ def run_task(data, profile, directory, *, only=None, scheduler=None, workers=Non
     unknown = set(only or ()) - set(EXPERIMENTS)
     if unknown:
         raise UserError(f"There is no experiment '{min(unknown)}'; choose from {', '.join(EXPERIMENTS)}.")
+    if only is None and not PROFILES[profile].reproduce:
+        only = EXPERIMENTS[:-1]
     study = Study(
         directory,
         experiments(profile),

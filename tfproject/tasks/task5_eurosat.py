@@ -58,6 +58,7 @@ def run_task(
     from tfproject import data as image_sets
     from tfproject import evaluation, models, training
     from tfproject.data import audit
+    from tfproject.report import model_card
 
     recipe = dataclasses.replace(RECIPES[profile], seed=seed, **(overrides or {}))
     tiles = image_sets.load(
@@ -82,35 +83,9 @@ def run_task(
         test=test.to_json(),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     )
-    _write_card(run, tiles)
+    model_card.save(run, tiles, {"validation": 1, "test": 1}, LIMITS)
     _write_report(run, tiles, checked)
     return run
-
-
-def _write_card(run, tiles):
-    """The model again, with a sidecar that says what it was made of and how good it is."""
-    from tfproject.models import saved_models
-
-    measured = run.metrics
-    keys = ("count", "accuracy", "accuracy_interval", "macro_f1", "kappa", "calibration_error")
-    saved_models.save(
-        run.model,
-        run.model_path,
-        tiles.class_names,
-        title=f"{run.model.name} on {tiles.name}",
-        parameters=run.model.count_params(),
-        data={
-            "name": tiles.name, "description": tiles.origin.description, "licence": tiles.origin.licence,
-            "citation": tiles.origin.citation, "synthetic": tiles.origin.synthetic, "split": tiles.split_method,
-            "images": {name: len(split) for name, split in tiles.splits.items()}, "sha256": tiles.fingerprint,
-        },
-        recipe=run.recipe.to_json(),
-        training_seconds=measured["training"]["seconds"],
-        scores={name: {key: measured[name][key] for key in keys} for name in ("validation", "test")},
-        limits=list(LIMITS),
-        environment=run.read("environment.json"),
-        licence="MIT",
-    )  # fmt: skip
 
 
 def _write_report(run, tiles, checked):
@@ -202,18 +177,12 @@ def publish(run, root="."):
         The paths of the model and of the results folder.
     """
     from tfproject.files import write_atomically
-    from tfproject.report import readme
-    from tfproject.report.model_card import to_markdown
+    from tfproject.report import model_card, readme
 
     readme.check(root)
-    models_folder, results_folder = pathlib.Path(root, "saved_models"), pathlib.Path(root, "results", "open-project")
-    models_folder.mkdir(parents=True, exist_ok=True)
+    results_folder = pathlib.Path(root, "results", "open-project")
     (results_folder / "figures").mkdir(parents=True, exist_ok=True)
-    goal = models_folder / "eurosat_best.keras"
-    write_atomically(goal, run.model_path.read_bytes())
-    card = run.read("model.json")
-    write_atomically(goal.with_suffix(".json"), (run.directory / "model.json").read_bytes())
-    write_atomically(goal.with_suffix(".md"), to_markdown(card, goal.name))
+    goal = model_card.publish(run, pathlib.Path(root, "saved_models"), "eurosat_best")
     for name in ("recipe.json", "environment.json", "history.csv", "metrics.json", "audit.json"):
         write_atomically(results_folder / name, (run.directory / name).read_bytes())
     for figure in sorted((run.directory / "figures").glob("*.png")):

@@ -39,7 +39,7 @@ def fit(
         build_model: function (image_shape, class_count) to an uncompiled functional keras.Model that takes RGB images
             in 0..255 and gives class probabilities. A function, so that the recipe's seed, precision and devices
             hold for its variables.
-        image_set: an ImageSet with splits `train` and `val`.
+        image_set: an ImageSet with a split `train`, and a `val` unless all that could be chosen by it is chosen.
         recipe: a Recipe.
         directory: the run directory.
         strategy: "single" or "mirrored" (all GPUs, or all of TensorFlow's virtual CPUs, with equal weights).
@@ -51,7 +51,7 @@ def fit(
         A finished Run.
 
     Raises:
-        UserError: if the directory holds another run, or the recipe does not suit the images.
+        UserError: if the directory holds another run, or the recipe does not suit the images or needs a `val`.
         InUse: if another process trains in the directory; a UserError.
         Diverged: if the loss is not finite; a UserError.
     """
@@ -62,6 +62,10 @@ def fit(
 
 def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progress):
     class_count = len(image_set.class_names)
+    if "val" not in image_set.splits and (recipe.keep_epoch == "best" or recipe.early_stopping):
+        raise UserError(
+            f"{image_set.name} has no split 'val' to choose an epoch by; keep the last epoch, without early stopping."
+        )
     if tf.config.list_physical_devices("GPU"):
         # The CPU needs no such switch (see tfproject/__init__.py), and with it on, Keras would leave XLA off.
         tf.config.experimental.enable_op_determinism()
@@ -93,7 +97,9 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         batches = image_set.train.training_batches(
             class_count, recipe.batch_size, recipe.augment, recipe.seed, len(history), recipe.epochs
         )
-        validation = image_set.val.batches(256).map(lambda images, labels: (images, tf.one_hot(labels, class_count)))
+        validation = None
+        if "val" in image_set.splits:
+            validation = image_set.val.batches(256).map(lambda x, labels: (x, tf.one_hot(labels, class_count)))
         model.fit(
             batches,
             initial_epoch=len(history),
@@ -123,9 +129,9 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
             "parameters": model.count_params(),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "seconds": round(sum(row["seconds"] for row in history), 1),
-            "final": {key: history[-1][key] for key in REPORTED},
+            "final": {key: history[-1][key] for key in REPORTED if key in history[-1]},
             "kept_epoch": kept,
-            "kept": {key: history[kept - 1][key] for key in REPORTED},
+            "kept": {key: history[kept - 1][key] for key in REPORTED if key in history[-1]},
         }
     )
     return run
@@ -165,7 +171,7 @@ def _fingerprints(build_model, image_set):
 def _check_same_run(run, question, resume):
     """The recipe of the run that the directory holds, if it is the one asked for."""
     if not resume:
-        raise UserError(f"{run.directory} already holds a run; add --resume to go on with it, or name another directory.")
+        raise UserError(f"{run.directory} already holds a run; add --resume to go on with it, or name another one.")
     found = run.read("recipe.json")
     found["asked"] = Recipe().to_json() | found.get("asked", {})  # a field may be younger than the run
     for key in ("data", "network", "strategy", "asked"):
@@ -224,7 +230,7 @@ class _Epochs(keras.callbacks.Callback):
         self.batch_size = self.images_per_epoch // self.params["steps"]
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
+        self.start, self.trained = time.perf_counter(), None
 
     def on_test_begin(self, logs=None):
         self.trained = time.perf_counter()
@@ -233,14 +239,16 @@ class _Epochs(keras.callbacks.Callback):
         self.bar.update(self.batch_size)
 
     def on_epoch_end(self, epoch, logs=None):
-        seconds = time.perf_counter() - self.start
+        end = time.perf_counter()
+        seconds = end - self.start
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         row = {"epoch": epoch + 1, **{k: float(v) for k, v in sorted(logs.items())}}
         row |= {"learning_rate": float(rate), "seconds": round(seconds, 2)}
-        row["images_per_second"] = round(self.images_per_epoch / (self.trained - self.start), 1)
-        if not all(abs(row[key]) < float("inf") for key in ("loss", "val_loss")):
+        row["images_per_second"] = round(self.images_per_epoch / ((self.trained or end) - self.start), 1)
+        losses = {key: row[key] for key in ("loss", "val_loss") if key in row}
+        if not all(abs(loss) < float("inf") for loss in losses.values()):
             raise Diverged(
-                f"Training diverged in epoch {epoch + 1} (loss {row['loss']}, validation loss {row['val_loss']}); "
+                f"Training diverged in epoch {epoch + 1} ({', '.join(f'{k} {v}' for k, v in losses.items())}); "
                 f"choose a lower learning rate. The last good checkpoint is in {self.run.directory / 'checkpoints'}."
             )
         self.history.append(row)
@@ -252,13 +260,13 @@ class _Epochs(keras.callbacks.Callback):
             kept = {"best": self.best}
         checkpoints.save(self.run.directory / "checkpoints", self.model, self.history, **kept)
         self.model.stop_training = self.over
-        self.bar.set_postfix_str(f"val_accuracy {row['val_accuracy']:.4f}", refresh=False)
+        reported = [f"{key} {row[key]:.4f}" for key in REPORTED if key in row]
+        self.bar.set_postfix_str(reported[-1], refresh=False)
         if self.progress and self.bar.disable:
             left = (self.epochs - epoch - 1) * seconds
             print(
-                f"epoch {epoch + 1}/{self.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
-                f"val_loss {row['val_loss']:.4f}, val_accuracy {row['val_accuracy']:.4f}, "
-                f"{row['images_per_second']:.0f} images/s, {left / 60:.1f} min left",
+                f"epoch {epoch + 1}/{self.epochs}: {', '.join(reported)}, {row['images_per_second']:.0f} images/s, "
+                f"{left / 60:.1f} min left",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
 

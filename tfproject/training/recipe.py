@@ -22,7 +22,7 @@ class Recipe:
         learning_rate: the schedule's highest.
         momentum: of "sgd" and "muon".
         weight_decay: decoupled, times the learning rate; not on biases nor BatchNorm.
-        schedule: "constant", "one-cycle" (linear up, linear down to 0) or "cosine" (linear up, half a cosine down to 0).
+        schedule: "constant", "one-cycle" (linear up, linear down to 0) or "cosine" (linear up, half a cosine down).
         warmup: share of the steps on which the learning rate rises ("one-cycle", "cosine").
         label_smoothing: share of each label spread evenly over the classes (Szegedy et al. 2016).
         keep_epoch: the epoch whose weights the run ends with: "last", or "best", the first with the highest accuracy

@@ -1,0 +1,67 @@
+import json
+
+import pytest
+import toy
+
+from tfproject import data as image_sets
+from tfproject.errors import UserError
+from tfproject.tasks import task1_custom_cnn as task1
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Task 1 on the toy set, with the smallest of everything."""
+    small = task1.Profile(
+        seeds={"whitened_cnn": (0, 1), "custom_cnn": (0,)},
+        changes={"epochs": 1, "batch_size": 50, "precision": "float32", "jit_compile": False},
+        widths=(8, 8, 8), cost_batch=2, memory_batches=(4,), growth={"batch_size": (2, 4)},
+    )  # fmt: skip
+    directory = tmp_path_factory.mktemp("task1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_sets, "load", lambda *args, **options: toy.image_set())
+        patch.setitem(task1.PROFILES, "small", small)
+        page = task1.run_task("toy", "small", directory)
+        before = {path: path.stat().st_mtime_ns for path in directory.rglob("*.keras")}
+        text = page.read_text()
+        assert task1.run_task("toy", "small", directory) == page
+        assert {path: path.stat().st_mtime_ns for path in directory.rglob("*.keras")} == before  # nothing ran twice
+        assert page.read_text() == text
+    return directory
+
+
+def test_its_numbers_are_those_of_the_runs(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    strong, custom = (metrics["networks"][name] for name in ("whitened_cnn", "custom_cnn"))
+    of_runs = [json.loads((finished / run / "metrics.json").read_text()) for run in strong["runs"]]
+    assert strong["test_accuracies"] == [run["test_6_views"]["accuracy"] for run in of_runs]
+    assert strong["test_accuracy"]["mean"] == pytest.approx(sum(strong["test_accuracies"]) / 2)
+    assert strong["test_accuracies_one_view"] == [run["test"]["accuracy"] for run in of_runs]
+    assert custom["views"] == 1 and custom["trainable_parameters"] < custom["parameters"]
+    assert metrics["data"]["images"] == {"train": 150, "test": 30} and metrics["data"]["synthetic"]
+    (memory,) = metrics["memory"]
+    assert memory["measured_bytes"] == pytest.approx(memory["predicted_bytes"], rel=0.3)
+    header, *rows = (finished / "cost" / "custom_cnn.csv").read_text().splitlines()
+    parameters = [int(row.split(",")[header.split(",").index("parameters")]) for row in rows]
+    assert sum(parameters) == custom["parameters"]
+    page = (finished / "report.html").read_text()
+    assert "generated images" in page and f"{strong['test_accuracy']['mean']:.2%}" in page
+
+
+def test_what_it_publishes(finished, tmp_path):
+    from tfproject.models import saved_models
+
+    with pytest.raises(UserError, match="publish from the folder"):
+        task1.publish(finished, tmp_path)
+    with pytest.raises(UserError, match="no finished Task 1"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tfproject.report.readme.check", lambda root: None)
+        task1.publish(tmp_path, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tfproject.report.readme.check", lambda root: None)
+        patch.setattr("tfproject.report.readme.update", lambda root: None)
+        goal = task1.publish(finished, tmp_path)
+    assert goal == tmp_path / "results" / "task1-custom-cnn"
+    assert (goal / "cost" / "vgg16.csv").exists() and (goal / "whitened_cnn-seed1" / "history.csv").exists()
+    saved = saved_models.load(tmp_path / "saved_models" / "cifar10_best.keras")
+    assert saved.class_names == ("red", "green", "blue")
+    card = (tmp_path / "saved_models" / "cifar10_best.md").read_text()
+    assert "| test | 30 | 6 |" in card and "| test | 30 | 1 |" in card

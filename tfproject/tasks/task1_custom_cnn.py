@@ -1,0 +1,357 @@
+"""Task 1: the course's custom CNN and a strong one on CIFAR-10, and what each layer of a CNN costs."""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+
+from tfproject.errors import UserError
+from tfproject.files import write_atomically
+from tfproject.training.recipe import Recipe
+
+SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
+CUSTOM = Recipe(
+    epochs=20, batch_size=128, optimizer="sgd", learning_rate=0.1, momentum=0.9, weight_decay=5e-3,
+    schedule="one-cycle", warmup=0.2, augment=("flip", "shift"),
+)  # fmt: skip
+VIEWS = {"custom_cnn": 1, "whitened_cnn": 6}  # of a test image, whose probabilities are averaged
+LIMITS = (
+    "For photos of 32x32 pixels that show one of ten kinds of thing, as CIFAR-10 has them; larger photos are resized, "
+    "and other kinds of picture were not tested.",
+    "Every image gets one of the ten classes, whatever it shows.",
+)
+SAVED_AS = {"custom_cnn": "cifar10_custom_cnn", "whitened_cnn": "cifar10_best"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """How large the task is.
+
+    Attributes:
+        seeds: of the runs of each network.
+        changes: fields of the recipes that are changed.
+        widths: filters of the strong network's groups.
+        cost_batch: batch size of the cost tables.
+        memory_batches: batch sizes at which a training step's predicted memory is compared with a measured one.
+        growth: see `axes` of `tfproject.cost.scaling`; None for its own.
+    """
+
+    seeds: dict = dataclasses.field(default_factory=lambda: {"whitened_cnn": (0, 1, 2), "custom_cnn": (0,)})
+    changes: dict = dataclasses.field(default_factory=dict)
+    widths: tuple[int, ...] = (64, 256, 256)
+    cost_batch: int = 128
+    memory_batches: tuple[int, ...] = (32, 64, 128, 256, 512)
+    growth: dict | None = None
+
+
+PROFILES = {
+    "quick": Profile(
+        seeds={"whitened_cnn": (0,), "custom_cnn": (0,)},
+        changes={"epochs": 3, "batch_size": 64, "precision": "float32", "jit_compile": False},
+        widths=(16, 32, 32), cost_batch=16, memory_batches=(), growth={"batch_size": (8, 16)},
+    ),
+    "cpu": Profile(),
+}  # fmt: skip
+
+
+def run_task(data, profile, directory, *, only=None, data_dir=None, on_bad_image="list"):
+    """Train what is missing of the networks, test them, study what their layers cost, and describe all that.
+
+    The networks train on training and validation images together: what their recipes leave to choose was chosen with
+    the validation images apart, before.
+
+    Args:
+        data: "real" (CIFAR-10), "synthetic", or a set's name or folder as `tfproject.data.load` takes it.
+        profile: a name from PROFILES.
+        directory: where runs, tables, figures and page go; begun before, the task goes on where it stopped.
+        only: "custom_cnn" or "whitened_cnn": train that network and no more.
+        data_dir, on_bad_image: see `tfproject.data.load`.
+
+    Returns:
+        The page's pathlib.Path, with metrics.json beside it; the directory if only a network was trained.
+
+    Raises:
+        UserError: if the images cannot be loaded or do not suit the networks.
+    """
+    from tfproject import data as image_sets
+
+    directory, size = pathlib.Path(directory), PROFILES[profile]
+    images = image_sets.load(SETS.get(data, data), data_dir=data_dir, on_bad_image=on_bad_image)
+    images = images.with_validation_in_training()
+    runs = {
+        name: [_train_and_test(name, seed, images, size, directory / f"{name}-seed{seed}") for seed in seeds]
+        for name, seeds in size.seeds.items() if only in (None, name)
+    }  # fmt: skip
+    if only:
+        return directory
+    costs = _study_costs(runs["custom_cnn"][0].model, runs["whitened_cnn"][0].model, size, directory)
+    metrics = {"data": _origin(images), "networks": {name: _summary(name, own) for name, own in runs.items()}} | costs
+    write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    return _write_page(directory, images, runs, metrics)
+
+
+def _train_and_test(name, seed, images, size, directory):
+    """A finished run of the network, with its test scores and its model card."""
+    from tfproject import evaluation, models, training
+    from tfproject.models import whitened
+    from tfproject.report import model_card
+
+    if name == "custom_cnn":
+        network, recipe = models.custom_cnn, CUSTOM
+    else:
+        network, recipe = whitened.whitened_for(images.train.images, size.widths), whitened.RECIPE
+    run = training.fit(network, images, dataclasses.replace(recipe, seed=seed, **size.changes), directory)
+    views = {"test": 1, f"test_{VIEWS[name]}_views": VIEWS[name]} if VIEWS[name] > 1 else {"test": 1}
+    if not views.keys() <= run.metrics.keys():
+        # The test images are looked at here and nowhere before.
+        run.record(**{
+            key: evaluation.evaluate(run.model, images.test, images.class_names, views=count).to_json()
+            for key, count in views.items()
+        })  # fmt: skip
+        model_card.save(run, images, views, LIMITS)
+    return run
+
+
+def _origin(images):
+    return {
+        "name": images.name, "description": images.origin.description, "synthetic": images.origin.synthetic,
+        "split": images.split_method, "sha256": images.fingerprint,
+        "images": {name: len(split) for name, split in images.splits.items()},
+    }  # fmt: skip
+
+
+def _summary(name, runs):
+    """What the runs of a network came to, over their seeds."""
+    from tfproject.experiments.statistics import summarise
+
+    key = f"test_{VIEWS[name]}_views" if VIEWS[name] > 1 else "test"
+    accuracies = [run.metrics[key]["accuracy"] for run in runs]
+    trainings = [run.metrics["training"] for run in runs]
+    return {
+        "runs": [run.directory.name for run in runs],
+        "recipe": runs[0].recipe.to_json(),
+        "environments": [run.read("environment.json") for run in runs],
+        "parameters": trainings[0]["parameters"],
+        "trainable_parameters": sum(int(v.value.numpy().size) for v in runs[0].model.trainable_variables),
+        "views": VIEWS[name],
+        "test_accuracies": accuracies,
+        "test_accuracy": dataclasses.asdict(summarise(accuracies)),
+        "test_accuracies_one_view": [run.metrics["test"]["accuracy"] for run in runs],
+        "test_intervals": [run.metrics[key]["accuracy_interval"] for run in runs],
+        "seconds": [training["seconds"] for training in trainings],
+        "peak_memory_mb": max(training["peak_memory_mb"] for training in trainings),
+    }
+
+
+def _study_costs(custom, strong, size, directory):
+    """Cost tables of both networks and of VGG16, how cost grows, and the memory of a training step.
+
+    Measured once and kept, as no two measurements agree to the last digit.
+    """
+    import keras
+
+    from tfproject import cost
+    from tfproject.report import figures
+
+    folder = directory / "cost"
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "costs.json").exists():
+        return json.loads((folder / "costs.json").read_text())
+    tables = {
+        "custom_cnn": cost.study(custom, size.cost_batch, measure=True),
+        "whitened_cnn": cost.study(strong, size.cost_batch, measure=True),
+        "vgg16": cost.study(keras.applications.VGG16(weights=None), 1),
+    }
+    growth = cost.scaling(axes=size.growth, measure=True)
+    reasons = {name: cost.explain(table, growth if name == "custom_cnn" else None) for name, table in tables.items()}
+    for name, table in tables.items():
+        write_atomically(folder / f"{name}.csv", _to_csv(table))
+        write_atomically(folder / f"{name}.json", json.dumps(table.to_json() | {"reasons": reasons[name]}, indent=1))
+        write_atomically(folder / f"{name}.txt", table.to_text() + "\n")
+        figures.save(cost.figures.shares(table), folder / f"{name}-shares.png")
+        if table.machine:
+            figures.save(cost.figures.roofline(table), folder / f"{name}-roofline.png")
+    write_atomically(folder / "growth.json", json.dumps(growth.to_json(), indent=1))
+    write_atomically(folder / "growth.txt", growth.to_text() + "\n")
+    memory = [
+        {
+            "batch_size": batch_size,
+            "predicted_bytes": cost.peak_training_memory(custom, batch_size).total,
+            "measured_bytes": cost.measured_training_memory(custom, batch_size)["bytes"],
+        }
+        for batch_size in size.memory_batches
+    ]
+    costs = {"costs": {name: {"totals": t.totals, "reasons": reasons[name]} for name, t in tables.items()},
+             "memory": memory}  # fmt: skip
+    write_atomically(folder / "costs.json", json.dumps(costs, indent=1) + "\n")
+    return costs
+
+
+def _to_csv(table):
+    """The cost table as CSV, a line for each layer: bytes, FLOPs, milliseconds."""
+    rows = table.to_json()["rows"]
+    for row in rows:
+        row["output_shape"] = "x".join(map(str, row["output_shape"]))
+        row |= {f"share_of_{field}": part for field, part in row.pop("share").items()}
+        row["beyond_profiler"] = "; ".join(f"{rule} {flops}" for rule, flops in row["beyond_profiler"].items())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write_page(directory, images, runs, metrics):
+    from tfproject import evaluation
+    from tfproject.report import figures, page
+
+    (directory / "figures").mkdir(exist_ok=True)
+
+    def drawn(name, figure, caption):
+        figures.save(figure, directory / "figures" / f"{name}.png")
+        return figures.to_png_bytes(figure), caption
+
+    synthetic = images.origin.synthetic
+    sections = [
+        page.Section(
+            "Result",
+            text=(
+                f"Data: {images.origin.description}. Split: {images.split_method}.",
+                *(reading(name, summary) for name, summary in metrics["networks"].items()),
+                *(["These are generated images: the numbers say nothing about the real world."] if synthetic else []),
+            ),
+            table=(
+                ("network", "parameters", "seed", "views", "test accuracy", "95 % interval", "one view", "minutes"),
+                *(row for name, summary in metrics["networks"].items() for row in _result_rows(name, summary)),
+            ),
+        )
+    ]
+    for name, own in runs.items():
+        run, summary = own[0], metrics["networks"][name]
+        key = f"test_{summary['views']}_views" if summary["views"] > 1 else "test"
+        scores = evaluation.Scores.from_json(run.metrics[key])
+        lines = []
+        run.model.summary(line_length=100, print_fn=lambda line, lines=lines, **_: lines.append(line))
+        for_tensorboard = drawn(
+            f"{name}-confusion", figures.confusion_matrix(scores.confusion, images.class_names),
+            f"{name}: test images by true class (rows) and predicted class (columns).",
+        )  # fmt: skip
+        run.log_figure("confusion_matrix", for_tensorboard[0])
+        sections += [
+            page.Section(
+                f"{name}: training and test",
+                figures=(
+                    drawn(f"{name}-curves", figures.training_curves(run.history), f"{name}: loss and accuracy."),
+                    for_tensorboard,
+                ),
+                listing=evaluation.summary_text(scores),
+            ),
+            page.Section(f"{name}: layers", listing="\n".join(lines)),
+            page.Section(f"{name}: recipe", table=(("field", "value"), *run.recipe.to_json().items())),
+        ]
+    goal = directory / "report.html"
+    title = "Task 1: custom CNNs on CIFAR-10, and what each layer costs"
+    page.write(goal, title, [*sections, *_cost_sections(directory / "cost", metrics)])
+    return goal
+
+
+def reading(name, summary):
+    """What the runs of a network came to, in a sentence.
+
+    Args:
+        name: the network's.
+        summary: what metrics.json says of it.
+    """
+    found = summary["test_accuracy"]
+    views = f"{summary['views']} views of each image averaged" if summary["views"] > 1 else "one view of each image"
+    minutes = max(summary["seconds"]) / 60
+    if found["count"] == 1:
+        low, high = summary["test_intervals"][0]
+        return (
+            f"{name}: {found['mean']:.2%} of the test images right (95 % interval {low:.2%} to {high:.2%}), {views}, a "
+            f"single run of {minutes:.0f} minutes."
+        )
+    return (
+        f"{name}: {found['mean']:.2%} of the test images right on average over {found['count']} seeds (spread "
+        f"{100 * found['spread']:.2f} points, 95 % interval of the mean {found['low']:.2%} to {found['high']:.2%}), "
+        f"{views}, at most {minutes:.0f} minutes a run."
+    )
+
+
+def _result_rows(name, summary):
+    for i, accuracy in enumerate(summary["test_accuracies"]):
+        low, high = summary["test_intervals"][i]
+        yield (
+            name, f"{summary['parameters']:,}", summary["environments"][i]["seed"], summary["views"],
+            f"{accuracy:.2%}", f"{low:.2%} to {high:.2%}", f"{summary['test_accuracies_one_view'][i]:.2%}",
+            f"{summary['seconds'][i] / 60:.0f}",
+        )  # fmt: skip
+
+
+def _cost_sections(folder, metrics):
+    from tfproject.report import page
+
+    sections = []
+    for name, found in metrics["costs"].items():
+        pictures = [(f"{name}-shares.png", f"{name}: each layer's share of parameters, kept activations and FLOPs.")]
+        if (folder / f"{name}-roofline.png").exists():
+            pictures.append((f"{name}-roofline.png", f"{name}: speed of each layer under the machine's roofline."))
+        sections.append(
+            page.Section(
+                f"{name}: what each layer costs, and why",
+                text=tuple(found["reasons"]),
+                figures=tuple(((folder / file).read_bytes(), caption) for file, caption in pictures),
+                listing=(folder / f"{name}.txt").read_text(),
+            )
+        )
+    sections.append(
+        page.Section("custom_cnn: how the cost grows, measured", listing=(folder / "growth.txt").read_text())
+    )
+    if metrics["memory"]:
+        rows = [
+            (row["batch_size"], *(f"{row[key] / 1e6:.1f} MB" for key in ("predicted_bytes", "measured_bytes")),
+             f"{row['predicted_bytes'] / row['measured_bytes'] - 1:+.1%}")
+            for row in metrics["memory"]
+        ]  # fmt: skip
+        sections.append(
+            page.Section(
+                "custom_cnn: peak memory of a training step",
+                table=(("batch", "predicted", "measured", "difference"), *rows),
+            )
+        )
+    return sections
+
+
+def publish(directory, root="."):
+    """Copy the models with their cards to saved_models/, the numbers and figures to results/, and tell the README.
+
+    Args:
+        directory: the task's directory, after `run_task`.
+        root: the repository.
+
+    Returns:
+        The results folder, a pathlib.Path.
+    """
+    from tfproject.report import model_card, readme
+    from tfproject.training.run import Run
+
+    readme.check(root)
+    directory, goal = pathlib.Path(directory), pathlib.Path(root, "results", "task1-custom-cnn")
+    if not (directory / "report.html").exists():
+        raise UserError(f"{directory} holds no finished Task 1; run `tfproject task1` first.")
+    for name, summary in json.loads((directory / "metrics.json").read_text())["networks"].items():
+        model_card.publish(Run(directory / summary["runs"][0]), pathlib.Path(root, "saved_models"), SAVED_AS[name])
+        for run in summary["runs"]:
+            for file in ("recipe.json", "environment.json", "history.csv", "metrics.json"):
+                write_atomically(_in_folder(goal / run / file), (directory / run / file).read_bytes())
+    for path in sorted([directory / "metrics.json", directory / "report.html", *directory.glob("cost/*"),
+                        *directory.glob("figures/*.png")]):  # fmt: skip
+        write_atomically(_in_folder(goal / path.relative_to(directory)), path.read_bytes())
+    readme.update(root)
+    return goal
+
+
+def _in_folder(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
