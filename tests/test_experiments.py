@@ -11,7 +11,9 @@ import time
 
 import numpy as np
 import pytest
+import toy
 
+from tfproject import training
 from tfproject.errors import UserError
 from tfproject.experiments import Experiment, Study, Trial, Variation, analysis, run_study, run_trial, runner
 from tfproject.experiments.reading import read
@@ -318,6 +320,33 @@ def test_publishing_copies_what_there_is_now(one_process, tmp_path):
     assert "old-curves.png" not in copied
     with pytest.raises(UserError, match="no finished study"):
         task2_experiments.publish(tmp_path / "nothing", goal)
+
+
+def test_what_was_published_is_not_run_again_unless_its_model_is_needed(one_process, tmp_path, monkeypatch):
+    results = task2_experiments.publish(one_process, tmp_path / "results")
+    monkeypatch.setattr(task2_experiments, "experiments", lambda profile: toy_study(tmp_path).experiments)
+    monkeypatch.setattr(task2_experiments, "EXPERIMENTS", ("mirror", "rest", "dropout"))
+    monkeypatch.setattr(Study, "image_set", property(lambda self: toy.image_set()))
+    trained = []
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda *args, **kw: trained.append(args[3].name) or fit(*args, **kw))
+    task2_experiments.run_task("toy", "cpu", tmp_path / "again", only=["mirror", "rest", "dropout"], reuse=results)
+    assert not trained and tables(tmp_path / "again") == tables(one_process)
+
+    noisy = toy_study(tmp_path)
+    noisy = dataclasses.replace(noisy.experiments[2], noise_scale=128)
+    monkeypatch.setattr(task2_experiments, "experiments", lambda profile: (noisy,))
+    task2_experiments.run_task("toy", "cpu", tmp_path / "again", only=["dropout"], reuse=results)
+    assert len(trained) == 4  # plain and without dropout, from both seeds
+    before, after = (
+        {path.parent.name: json.loads(path.read_text()) for path in directory.glob("runs/*/metrics.json")}
+        for directory in (one_process, tmp_path / "again")
+    )
+    for name, measured in after.items():
+        assert ("noise_scale" in measured) == (name in trained)
+        assert measured["outcome"] == before[name]["outcome"] and measured.get("test") == before[name].get("test")
+    with pytest.raises(UserError, match="no runs of a published study"):
+        task2_experiments.run_task("toy", "cpu", tmp_path / "other", reuse=tmp_path)
 
 
 def test_the_custom_cnns_options_change_what_they_say():

@@ -4,22 +4,24 @@ import pytest
 import toy
 
 from tfproject import data as image_sets
+from tfproject import training
 from tfproject.errors import UserError
 from tfproject.tasks import task1_custom_cnn as task1
+
+SMALL = task1.Profile(
+    seeds={"whitened_cnn": (0, 1), "custom_cnn": (0,)},
+    changes={"epochs": 1, "batch_size": 50, "precision": "float32", "jit_compile": False},
+    widths=(8, 8, 8), cost_batch=2, memory_batches=(128,), growth={"batch_size": (2, 4)},
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Task 1 on the toy set, with the smallest of everything."""
-    small = task1.Profile(
-        seeds={"whitened_cnn": (0, 1), "custom_cnn": (0,)},
-        changes={"epochs": 1, "batch_size": 50, "precision": "float32", "jit_compile": False},
-        widths=(8, 8, 8), cost_batch=2, memory_batches=(4,), growth={"batch_size": (2, 4)},
-    )  # fmt: skip
     directory = tmp_path_factory.mktemp("task1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_sets, "load", lambda *args, **options: toy.image_set())
-        patch.setitem(task1.PROFILES, "small", small)
+        patch.setitem(task1.PROFILES, "small", SMALL)
         page = task1.run_task("toy", "small", directory)
         before = {path: path.stat().st_mtime_ns for path in directory.rglob("*.keras")}
         text = page.read_text()
@@ -52,7 +54,7 @@ def test_what_it_publishes(finished, tmp_path):
 
     with pytest.raises(UserError, match="publish from the folder"):
         task1.publish(finished, tmp_path)
-    with pytest.raises(UserError, match="no finished Task 1"), pytest.MonkeyPatch.context() as patch:
+    with pytest.raises(UserError, match="no finished run of Task 1"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("tfproject.report.readme.check", lambda root: None)
         task1.publish(tmp_path, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
@@ -65,3 +67,14 @@ def test_what_it_publishes(finished, tmp_path):
     assert saved.class_names == ("red", "green", "blue")
     card = (tmp_path / "saved_models" / "cifar10_best.md").read_text()
     assert "| test | 30 | 6 |" in card and "| test | 30 | 1 |" in card
+
+    before = json.loads((finished / "metrics.json").read_text())
+    costs = {name: before[name] for name in ("costs", "memory")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_sets, "load", lambda *args, **options: toy.image_set())
+        patch.setitem(task1.PROFILES, "small", SMALL)
+        patch.setattr(training, "fit", lambda *args, **options: pytest.fail("a published run was trained again"))
+        patch.setattr(task1, "_study_costs", lambda *args: costs)
+        patch.setattr(task1, "_cost_sections", lambda *args: [])
+        task1.run_task("toy", "small", tmp_path / "again", reuse=tmp_path)
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == before

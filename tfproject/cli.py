@@ -60,7 +60,7 @@ def _training_options(parser):
     _data_options(parser)
     group = parser.add_argument_group("recipe", "what to change in the profile's recipe")
     for field in dataclasses.fields(Recipe):
-        if field.name == "seed":
+        if field.name in ("seed", "layer_rates"):
             continue
         flag = "--" + field.name.replace("_", "-")
         if field.name == "augment":
@@ -76,7 +76,7 @@ def _training_options(parser):
 def _overrides(arguments):
     from tfproject.training.recipe import Recipe
 
-    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(Recipe) if f.name != "seed"}
+    given = {f.name: getattr(arguments, f.name, None) for f in dataclasses.fields(Recipe) if f.name != "seed"}
     given = {name: value for name, value in given.items() if value is not None}
     if "jit_compile" in given:
         given["jit_compile"] = {"true": True, "false": False, "auto": "auto"}[given["jit_compile"]]
@@ -112,6 +112,9 @@ def build_parser():
     )
     command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="the task (runs/task1-…); goes on")
     command.add_argument("--only", choices=tuple(task1_custom_cnn.VIEWS), help="train this network and no more")
+    command.add_argument(
+        "--reuse", action="store_true", help="do not run again what is finished in this repository's results"
+    )
     command.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder of the set")
     command.add_argument(
         "--publish", action="store_true", help="copy the models to saved_models/ and the numbers to results/"
@@ -130,6 +133,9 @@ def build_parser():
         "--only", nargs="+", choices=task2_experiments.EXPERIMENTS, metavar="EXPERIMENT",
         help=f"of {', '.join(task2_experiments.EXPERIMENTS)}; the last is not run in the profile cpu unless named",
     )  # fmt: skip
+    command.add_argument(
+        "--reuse", action="store_true", help="do not run again what is finished in this repository's results"
+    )
     where = command.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to the workers of a Dask scheduler")
     where.add_argument("--workers", type=int, metavar="N", help="start so many local workers")
@@ -233,8 +239,9 @@ def _task1(arguments):
     profile = _profile(arguments)
     directory = arguments.run_dir or pathlib.Path("runs", f"task1-{pathlib.Path(arguments.data).name}-{profile}")
     page = task1_custom_cnn.run_task(
-        arguments.data, profile, directory, only=arguments.only, data_dir=arguments.data_dir
-    )
+        arguments.data, profile, directory, only=arguments.only, reuse="." if arguments.reuse else None,
+        data_dir=arguments.data_dir,
+    )  # fmt: skip
     print(f"Report: {page}")
     print(f"TensorBoard logs: {directory} (tensorboard --logdir {directory})")
     if arguments.publish:
@@ -247,7 +254,8 @@ def _task2(arguments):
     profile = _profile(arguments)
     directory = arguments.run_dir or pathlib.Path("runs", f"task2-{pathlib.Path(arguments.data).name}-{profile}")
     page = task2_experiments.run_task(
-        arguments.data, profile, directory, only=arguments.only, scheduler=arguments.scheduler,
+        arguments.data, profile, directory, only=arguments.only,
+        reuse=task2_experiments.RESULTS if arguments.reuse else None, scheduler=arguments.scheduler,
         workers=arguments.workers, data_dir=arguments.data_dir,
     )  # fmt: skip
     print(f"Report: {page}")

@@ -34,18 +34,42 @@ def training_batches(split, class_count, batch_size, augment=(), seed=0, first_e
     Raises:
         UserError: if the split is smaller than a batch, or an augmentation is unknown or does not suit the images.
     """
-    if len(split) < batch_size:
-        raise UserError(f"The batch size {batch_size} is larger than the {len(split)} training images; choose less.")
     augmentation.check(augment, split.image_shape)
-    # The order within the pipeline: numbers are shuffled rather than images (cheap, and a perfect shuffle); images are
-    # gathered from memory by a whole batch; augmented as uint8 where that is possible (a quarter of the traffic);
-    # cast last; prefetched, so that the next batch is made while the network works.
-    images = tf.constant(split.images)
-    labels = tf.one_hot(split.labels, class_count)
-    count = len(split)
-    steps = count // batch_size
-    seed_order, seed_augment = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
+    images, labels = tf.constant(split.images), tf.one_hot(split.labels, class_count)
+    seed_augment = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)[1]
 
+    def batch(number, indices, epoch):
+        # Images are gathered from memory by a whole batch, augmented as uint8 where that is possible (a quarter of the
+        # traffic), and cast last.
+        seed = tf.stack([seed_augment, tf.cast(number, tf.int32)])
+        x = tf.ensure_shape(tf.gather(images, indices), (batch_size, *split.image_shape))
+        x, y = augmentation.augment(x, tf.gather(labels, indices), augment, seed, indices, epoch)
+        return tf.cast(x, tf.float32), y
+
+    return in_batches(len(split), batch_size, batch, seed, first_epoch, epochs)
+
+
+def in_batches(count, batch_size, make_batch, seed=0, first_epoch=0, epochs=1):
+    """Batches of the things numbered 0 to count - 1, in an order drawn from the seed and the epoch's number.
+
+    Args:
+        count: how many there are.
+        make_batch: function from a batch's number, the things' numbers (int32 (batch_size,)) and the epoch's number,
+            all tensors, to the batch.
+        batch_size, seed, first_epoch, epochs: as for `training_batches`.
+
+    Returns:
+        A tf.data.Dataset of what `make_batch` gives.
+
+    Raises:
+        UserError: if there are fewer than a batch takes.
+    """
+    if count < batch_size:
+        raise UserError(f"The batch size {batch_size} is larger than the {count} training images; choose less.")
+    steps = count // batch_size
+    seed_order = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)[0]
+
+    # Numbers are shuffled rather than images: it is cheap, and a perfect shuffle.
     def epoch_numbers(epoch):
         order = tf.random.experimental.stateless_shuffle(
             tf.range(count), tf.stack([seed_order, tf.cast(epoch, tf.int32)])
@@ -54,14 +78,10 @@ def training_batches(split, class_count, batch_size, augment=(), seed=0, first_e
         numbers = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
         return tf.data.Dataset.zip(tf.data.Dataset.range(first, first + steps), numbers)
 
-    def batch(number, indices):
-        seed = tf.stack([seed_augment, tf.cast(number, tf.int32)])
-        x = tf.ensure_shape(tf.gather(images, indices), (batch_size, *split.image_shape))
-        x, y = augmentation.augment(x, tf.gather(labels, indices), augment, seed, indices, number // steps)
-        return tf.cast(x, tf.float32), y
-
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_numbers)
-    dataset = dataset.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+    dataset = dataset.map(
+        lambda number, things: make_batch(number, things, number // steps), num_parallel_calls=2, deterministic=True
+    ).prefetch(4)  # so that the next batch is made while the network works
     options = tf.data.Options()
     options.threading.private_threadpool_size = 2  # its own threads: it must not wait for the network's operations
     # Every replica gets its share of each batch; there are no files to share out.

@@ -55,7 +55,7 @@ PROFILES = {
 }  # fmt: skip
 
 
-def run_task(data, profile, directory, *, only=None, data_dir=None, on_bad_image="list"):
+def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, on_bad_image="list"):
     """Train what is missing of the networks, test them, study what their layers cost, and describe all that.
 
     The networks train on training and validation images together: what their recipes leave to choose was chosen with
@@ -66,6 +66,7 @@ def run_task(data, profile, directory, *, only=None, data_dir=None, on_bad_image
         profile: a name from PROFILES.
         directory: where runs, tables, figures and page go; begun before, the task goes on where it stopped.
         only: "custom_cnn" or "whitened_cnn": train that network and no more.
+        reuse: a repository in which `publish` left runs; these are not run again.
         data_dir, on_bad_image: see `tfproject.data.load`.
 
     Returns:
@@ -79,6 +80,8 @@ def run_task(data, profile, directory, *, only=None, data_dir=None, on_bad_image
     directory, size = pathlib.Path(directory), PROFILES[profile]
     images = image_sets.load(SETS.get(data, data), data_dir=data_dir, on_bad_image=on_bad_image)
     images = images.with_validation_in_training()
+    if reuse:
+        _reuse(pathlib.Path(reuse), directory)
     runs = {
         name: [_train_and_test(name, seed, images, size, directory / f"{name}-seed{seed}") for seed in seeds]
         for name, seeds in size.seeds.items() if only in (None, name)
@@ -101,9 +104,11 @@ def _train_and_test(name, seed, images, size, directory):
         network, recipe = models.custom_cnn, CUSTOM
     else:
         network, recipe = whitened.whitened_for(images.train.images, size.widths), whitened.RECIPE
-    run = training.fit(network, images, dataclasses.replace(recipe, seed=seed, **size.changes), directory)
+    recipe = dataclasses.replace(recipe, seed=seed, **size.changes)
     views = {"test": 1, f"test_{VIEWS[name]}_views": VIEWS[name]} if VIEWS[name] > 1 else {"test": 1}
-    if not views.keys() <= run.metrics.keys():
+    run = training.Run(directory)
+    if not views.keys() <= run.metrics.keys() or run.read("recipe.json")["asked"] != recipe.to_json():
+        run = training.fit(network, images, recipe, directory)  # which refuses a run of another recipe
         # The test images are looked at here and nowhere before.
         run.record(**{
             key: evaluation.evaluate(run.model, images.test, images.class_names, views=count).to_json()
@@ -323,8 +328,14 @@ def _cost_sections(folder, metrics):
     return sections
 
 
+RESULTS = pathlib.Path("results", "task1-custom-cnn")
+OF_A_RUN = ("recipe.json", "environment.json", "history.csv", "metrics.json")  # with the last, it is finished
+
+
 def publish(directory, root="."):
     """Copy the models with their cards to saved_models/, the numbers and figures to results/, and tell the README.
+
+    Of each network the first seed's model is kept. Finished runs are copied too where others are still missing.
 
     Args:
         directory: the task's directory, after `run_task`.
@@ -337,21 +348,37 @@ def publish(directory, root="."):
     from tfproject.training.run import Run
 
     readme.check(root)
-    directory, goal = pathlib.Path(directory), pathlib.Path(root, "results", "task1-custom-cnn")
-    if not (directory / "report.html").exists():
-        raise UserError(f"{directory} holds no finished Task 1; run `tfproject task1` first.")
-    for name, summary in json.loads((directory / "metrics.json").read_text())["networks"].items():
-        model_card.publish(Run(directory / summary["runs"][0]), pathlib.Path(root, "saved_models"), SAVED_AS[name])
-        for run in summary["runs"]:
-            for file in ("recipe.json", "environment.json", "history.csv", "metrics.json"):
-                write_atomically(_in_folder(goal / run / file), (directory / run / file).read_bytes())
-    for path in sorted([directory / "metrics.json", directory / "report.html", *directory.glob("cost/*"),
-                        *directory.glob("figures/*.png")]):  # fmt: skip
-        write_atomically(_in_folder(goal / path.relative_to(directory)), path.read_bytes())
+    directory, goal = pathlib.Path(directory), pathlib.Path(root) / RESULTS
+    finished = [run for run in map(Run, sorted(directory.glob("*-seed*"))) if "test" in run.metrics]
+    if not finished:
+        raise UserError(f"{directory} holds no finished run of Task 1; run `tfproject task1` first.")
+    for run in finished:
+        name, seed = run.directory.name.split("-seed")
+        if seed == "0":
+            model_card.publish(run, pathlib.Path(root, "saved_models"), SAVED_AS[name])
+        _copy(directory, goal, [run.directory / file for file in OF_A_RUN])
+    written = [directory / "metrics.json", directory / "report.html"]
+    _copy(directory, goal, [*filter(pathlib.Path.exists, written), *directory.glob("cost/*"),
+                            *directory.glob("figures/*.png")])  # fmt: skip
     readme.update(root)
     return goal
 
 
-def _in_folder(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def _reuse(root, directory):
+    """Copy the published runs that the directory has not begun itself."""
+    for run in sorted((root / RESULTS).glob("*-seed*")):
+        name, seed = run.name.split("-seed")
+        if not (directory / run.name).exists():
+            if seed == "0":
+                for saved, own in (("keras", "model.keras"), ("json", "model.json")):
+                    path = root / "saved_models" / f"{SAVED_AS[name]}.{saved}"
+                    _copy(path.parent, directory / run.name, [path], own)
+            _copy(run, directory / run.name, [run / file for file in OF_A_RUN])
+
+
+def _copy(source, goal, paths, name=None):
+    """Copy files to the same places below another folder, or a single one under another name."""
+    for path in paths:
+        to = goal / (name or path.relative_to(source))
+        to.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(to, path.read_bytes())

@@ -1,11 +1,13 @@
 """Task 2: what augmentation, batch size, BatchNorm and cures of overfit do to the custom CNN."""
 
 import dataclasses
+import json
 import pathlib
 
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Variation
 from tfproject.experiments.statistics import compare
+from tfproject.files import write_atomically
 from tfproject.training.recipe import Recipe
 
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
@@ -70,6 +72,7 @@ FIXED, SCALED = "learning rate fixed", "learning rate scaled with the batch"
 
 # The course project's own runs on CIFAR-10: 10 epochs, accuracy on test at the epoch where that was highest.
 PUBLISHED = {"none": 0.786, "augmentation": 0.813, "batch 512": 0.801, "BatchNorm": 0.847, "dropout": 0.836}
+PUBLISHED_FILES = ("recipe.json", "environment.json", "history.csv", "metrics.json")  # with the last, it is finished
 OVERFIT_ACCURACY, OVERFIT_GAP = 0.99, 0.20
 
 
@@ -337,7 +340,9 @@ def _reproduction_remark(analysis):
     )
 
 
-def run_task(data, profile, directory, *, only=None, scheduler=None, workers=None, data_dir=None, on_bad_image="list"):
+def run_task(
+    data, profile, directory, *, only=None, reuse=None, scheduler=None, workers=None, data_dir=None, on_bad_image="list"
+):  # fmt: skip
     """Run what is missing of the studies and write tables, figures and page.
 
     Args:
@@ -345,6 +350,7 @@ def run_task(data, profile, directory, *, only=None, scheduler=None, workers=Non
         profile: a name from PROFILES.
         directory: the study's directory.
         only: names from EXPERIMENTS to run; None for all that the profile has without being asked.
+        reuse: results that `publish` made; what is finished there is not run again.
         scheduler, workers: see `tfproject.experiments.run_study`.
         data_dir, on_bad_image: see `tfproject.data.load`.
 
@@ -359,6 +365,8 @@ def run_task(data, profile, directory, *, only=None, scheduler=None, workers=Non
     unknown = set(only or ()) - set(EXPERIMENTS)
     if unknown:
         raise UserError(f"There is no experiment '{min(unknown)}'; choose from {', '.join(EXPERIMENTS)}.")
+    if reuse:
+        _reuse(pathlib.Path(reuse), pathlib.Path(directory))
     if only is None and not PROFILES[profile].reproduce:
         only = EXPERIMENTS[:-1]
     study = Study(
@@ -372,8 +380,23 @@ def run_task(data, profile, directory, *, only=None, scheduler=None, workers=Non
     return run_study(study, only=only, scheduler=scheduler, workers=workers)
 
 
-def publish(directory, goal=pathlib.Path("results", "task2-experiments")):
-    """Copy a study's tables, figures, numbers and page.
+def _reuse(results, directory):
+    """Copy the runs that the directory has not begun itself."""
+    runs = sorted((results / "runs").glob("*/metrics.json"))
+    if not runs:
+        raise UserError(f"{results} holds no runs of a published study; give the folder that --publish wrote.")
+    for run in (path.parent for path in runs):
+        goal = directory / "runs" / run.name
+        if not goal.exists():
+            goal.mkdir(parents=True)
+            _copy_run(run, goal)
+
+
+RESULTS = pathlib.Path("results", "task2-experiments")
+
+
+def publish(directory, goal=RESULTS):
+    """Copy a study's tables, figures, numbers and page, and the numbers of each run.
 
     Args:
         directory: the study's directory, after `run_task`.
@@ -382,8 +405,6 @@ def publish(directory, goal=pathlib.Path("results", "task2-experiments")):
     Returns:
         The goal, a pathlib.Path.
     """
-    from tfproject.files import write_atomically
-
     directory, goal = pathlib.Path(directory), pathlib.Path(goal)
     if not (directory / "index.html").exists():
         raise UserError(f"{directory} holds no finished study; run `tfproject task2` first.")
@@ -394,4 +415,13 @@ def publish(directory, goal=pathlib.Path("results", "task2-experiments")):
             old.unlink()
     for path in [*parts, directory / "metrics.json", directory / "index.html"]:
         write_atomically(goal / path.name, path.read_bytes())
+    for run in json.loads((directory / "metrics.json").read_text())["runs"]:
+        (goal / "runs" / run).mkdir(parents=True, exist_ok=True)
+        _copy_run(directory / "runs" / run, goal / "runs" / run)
     return goal
+
+
+def _copy_run(run, goal):
+    for name in PUBLISHED_FILES:
+        if (run / name).exists():  # one that diverged in its first epoch has no history
+            write_atomically(goal / name, (run / name).read_bytes())

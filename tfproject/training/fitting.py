@@ -13,12 +13,14 @@ import tensorflow as tf
 import tqdm
 
 from tfproject.errors import UserError
-from tfproject.models import saved_models
-from tfproject.training import acceleration, checkpoints
+from tfproject.models import freezing, saved_models
+from tfproject.training import acceleration, checkpoints, frozen_prefix
+from tfproject.training.layer_rates import scale_rates
 from tfproject.training.optimization import make_loss, make_optimizer
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import Run, environment
 
+VALIDATION_PIXELS = 2**20  # validated at once, at most; more would take more memory than the training step
 STRATEGIES = ("single", "mirrored")
 REPORTED = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -28,8 +30,9 @@ class Diverged(UserError):
 
 
 def fit(
-    build_model, image_set, recipe, directory, *, strategy="single", resume=True, profile=False, progress=True
-):
+    build_model, image_set, recipe, directory, *,
+    strategy="single", resume=True, profile=False, progress=True, features_dir=None,
+):  # fmt: skip
     """Train a network and leave a run directory; begun before in the same directory, it goes on where it stopped.
 
     An interrupted and resumed run ends with the weights of an uninterrupted one, bit for bit: a checkpoint after every
@@ -46,6 +49,8 @@ def fit(
         resume: if False, a directory that already holds a run is refused.
         profile: record a TensorBoard profile of ten steps of the first epoch.
         progress: show a progress bar with images/s and the time left.
+        features_dir: where what comes out of layers frozen by `recipe.frozen_until` is kept, for all runs that have
+            them in common; None for a folder in the user's cache.
 
     Returns:
         A finished Run.
@@ -57,11 +62,11 @@ def fit(
     """
     run = Run(directory)
     with contextlib.nullcontext() if run.finished else run.lock():
-        return _fit(run, build_model, image_set, recipe, strategy, resume, profile, progress)
+        return _fit(run, build_model, image_set, recipe, strategy, resume, profile, progress, features_dir)
 
 
-def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progress):
-    class_count = len(image_set.class_names)
+def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progress, features_dir):
+    class_count, image_shape = len(image_set.class_names), image_set.image_shape
     if "val" not in image_set.splits and (recipe.keep_epoch == "best" or recipe.early_stopping):
         raise UserError(
             f"{image_set.name} has no split 'val' to choose an epoch by; keep the last epoch, without early stopping."
@@ -70,7 +75,7 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         # The CPU needs no such switch (see tfproject/__init__.py), and with it on, Keras would leave XLA off.
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(recipe.seed)
-    question = _fingerprints(build_model, image_set) | {"strategy": strategy, "asked": recipe.to_json()}
+    question = _fingerprints(build_model, image_set, recipe) | {"strategy": strategy, "asked": recipe.to_json()}
     if run.started:
         recipe = _check_same_run(run, question, resume)
         if run.finished:
@@ -78,7 +83,10 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
     else:
         if strategy != "single":
             recipe = _without_xla(recipe)
-        recipe = acceleration.resolve(recipe, build_model, image_set.image_shape, class_count)
+        measured = build_model, image_shape
+        if recipe.frozen_until:
+            measured = frozen_prefix.suffix_builder(*measured, class_count, recipe.frozen_until)
+        recipe = acceleration.resolve(recipe, *measured, class_count)
         run.write("environment.json", environment() | {"data": question["data"], "seed": recipe.seed})
         run.write("recipe.json", question | {"recipe": recipe.to_json()})
 
@@ -86,10 +94,17 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
     steps = len(image_set.train) // recipe.batch_size
     with _scope(strategy):
         with acceleration.dtype_policy(recipe.precision), _random_numbers_of_its_own(recipe.seed):
-            model = build_model(image_set.image_shape, class_count)
+            whole = model = build_model(image_set.image_shape, class_count)
+        if recipe.frozen_until:
+            prefix, model = frozen_prefix.split(freezing.freeze_until(whole, recipe.frozen_until), recipe.frozen_until)
+            image_set = frozen_prefix.run_once(
+                prefix, image_set, features_dir or acceleration.cache_path().parent / "features",
+                recipe.augment, min(recipe.views, recipe.epochs), progress=progress,
+            )  # fmt: skip
         optimizer = make_optimizer(recipe, steps * recipe.epochs)
         model.compile(optimizer, make_loss(recipe), metrics=["accuracy"], jit_compile=recipe.jit_compile)
         model.optimizer.build(model.trainable_variables)
+        scale_rates(model, recipe.layer_rates)
         history, best = checkpoints.restore_newest(run.directory / "checkpoints", model)
 
     epochs = _Epochs(run, recipe, history, best, steps * recipe.batch_size, progress)
@@ -99,7 +114,8 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         )
         validation = None
         if "val" in image_set.splits:
-            validation = image_set.val.batches(256).map(lambda x, labels: (x, tf.one_hot(labels, class_count)))
+            at_once = max(1, min(256, VALIDATION_PIXELS // (image_shape[0] * image_shape[1])))
+            validation = image_set.val.batches(at_once).map(lambda x, labels: (x, tf.one_hot(labels, class_count)))
         model.fit(
             batches,
             initial_epoch=len(history),
@@ -119,7 +135,10 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
     if recipe.keep_epoch == "best":
         kept = best_epoch(history)
         model.set_weights(epochs.best)
-    model = _in_float32(model, build_model, image_set.image_shape, class_count)
+    model = _in_float32(whole, build_model, image_shape, class_count)
+    frozen = {}
+    if recipe.frozen_until:
+        frozen["frozen"] = _frozen(freezing.freeze_until(model, recipe.frozen_until), question["network"]["frozen"])
     run.log_graph(model)
     saved_models.save(model, run.model_path, image_set.class_names)
     run.record(
@@ -132,7 +151,8 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
             "final": {key: history[-1][key] for key in REPORTED if key in history[-1]},
             "kept_epoch": kept,
             "kept": {key: history[kept - 1][key] for key in REPORTED if key in history[-1]},
-        }
+        },
+        **frozen,
     )
     return run
 
@@ -159,12 +179,28 @@ def best_epoch(history):
     return 1 + max(range(len(history)), key=lambda epoch: (history[epoch]["val_accuracy"], -epoch))
 
 
-def _fingerprints(build_model, image_set):
+def _fingerprints(build_model, image_set, recipe):
     """What a run directory belongs to, apart from the recipe."""
-    network = build_model(image_set.image_shape, len(image_set.class_names))
+    with _random_numbers_of_its_own(recipe.seed):
+        model = build_model(image_set.image_shape, len(image_set.class_names))
+    network = {"name": model.name, "sha256": hashlib.sha256(model.to_json().encode()).hexdigest()}
+    if recipe.frozen_until:
+        network["frozen"] = freezing.frozen_digest(freezing.freeze_until(model, recipe.frozen_until))
     return {
-        "network": {"name": network.name, "sha256": hashlib.sha256(network.to_json().encode()).hexdigest()},
+        "network": network,
         "data": {"name": image_set.name, "split": image_set.split_method, "sha256": image_set.fingerprint},
+    }
+
+
+def _frozen(model, digest):
+    """What of a trained model was frozen, for metrics.json; that it did not move is checked."""
+    if freezing.frozen_digest(model) != digest:
+        raise RuntimeError("weights that were to be frozen have changed")
+    rows = freezing.table(model)
+    return {
+        "layers": [row.layer for row in rows if row.frozen and row.parameters],
+        "parameters": sum(row.parameters for row in rows if row.frozen),
+        "sha256": digest,
     }
 
 

@@ -8,6 +8,7 @@ from tfproject.errors import UserError
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "one-cycle", "cosine")
 KEPT_EPOCHS = ("last", "best")
+TRANSFER = {"frozen_until": "", "views": 1, "layer_rates": []}  # fields of transfer learning and their defaults
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -32,6 +33,12 @@ class Recipe:
         seed: of the initial weights, the order of the images, augmentation and dropout.
         precision: "float32", "mixed_bfloat16", "mixed_float16", or "auto": the fastest here, measured once a machine.
         jit_compile: True, False or "auto": whether XLA compiles the training step.
+        frozen_until: the name of the last layer that is not trained, nor any before it; they run once for each image.
+            "": the network is trained as it is built.
+        views: how many fixed views of each image augmentation makes where frozen layers run once; epoch e shows view e
+            modulo this number.
+        layer_rates: pairs of a layer's name, in which `*` stands for anything, and what its learning rate is multiplied
+            with; the first that fits counts.
     """
 
     epochs: int = 10
@@ -49,9 +56,19 @@ class Recipe:
     seed: int = 0
     precision: str = "auto"
     jit_compile: bool | str = "auto"
+    frozen_until: str = ""
+    views: int = 1
+    layer_rates: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "augment", tuple(self.augment))
+        try:
+            rates = tuple((str(name), float(factor)) for name, factor in self.layer_rates)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"The recipe's layer_rates are {self.layer_rates!r}; they must be pairs of a layer's name and a factor."
+            ) from None
+        object.__setattr__(self, "layer_rates", rates)
         for name, kind in typing.get_type_hints(type(self)).items():
             value = getattr(self, name)
             number = {float: (int, float), int: (int,)}.get(kind)
@@ -70,6 +87,9 @@ class Recipe:
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
         self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        self._require("views", self.views >= 1, "at least 1")
+        positive = all(0 <= factor < float("inf") for _, factor in self.layer_rates)
+        self._require("layer_rates", positive, "pairs of a name and a factor of at least 0")
         self._require("jit_compile", self.jit_compile in (True, False, "auto"), "True, False or 'auto'")
 
     def _require(self, name, holds, wanted):
@@ -78,7 +98,10 @@ class Recipe:
 
     def to_json(self):
         """A dict of plain numbers, strings and lists."""
-        return {**dataclasses.asdict(self), "augment": list(self.augment)}
+        fields = dataclasses.asdict(self)
+        fields |= {"augment": list(self.augment), "layer_rates": [list(pair) for pair in self.layer_rates]}
+        # Left out where nothing is frozen, so that trials of a study from before these fields keep their names.
+        return {name: value for name, value in fields.items() if name not in TRANSFER or value != TRANSFER[name]}
 
     @classmethod
     def from_json(cls, fields):
