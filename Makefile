@@ -14,8 +14,10 @@ study: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+# One after the other, as they would disturb each other; on the real image sets, about an hour.
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/input_pipeline.py
+	for script in input_pipeline cost_against_profiler training_memory interpret frozen_prefix; do \
+		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
 tensorboard: $(INSTALLED)
 	$(BIN)/tensorboard --logdir runs
