@@ -12,6 +12,9 @@ _HOME = {
     "features": "embedding", "tsne": "embedding", "neighbourhood_accuracy": "embedding",
     "trustworthiness": "embedding", "neighbourhood_rows": "embedding", "write_projector": "embedding",
     "attribute": "attribution", "attributor": "attribution",
+    "unit_rows": "semantics", "layer_rows": "semantics", "growth": "semantics", "selective_sets": "semantics",
+    "silence_units": "silencing", "silence_sets": "silencing", "compare_networks": "similarity",
+    "describe_network": "words",
     "sanity_check": "faithfulness", "SanityCheck": "faithfulness",
     "deletion_insertion": "faithfulness", "PixelCurves": "faithfulness",
 }  # fmt: skip

@@ -1,0 +1,373 @@
+"""What a unit is worth: the accuracy that is lost when it is silenced, alone or with others."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from scipy import stats
+from tqdm import tqdm
+
+from tfproject.errors import UserError
+from tfproject.interpret.attribution import default_batch_size
+from tfproject.interpret.faithfulness import interval
+from tfproject.interpret.network import _consumers
+
+VALUES = ("zero", "mean")
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Silencing:
+    """Which images a network classifies correctly while units are silenced, one at a time.
+
+    Attributes:
+        layer: the layer's name.
+        value: "zero" or "mean", what the units were set to.
+        units: int, shape (m,), the units' numbers.
+        labels: int, shape (n,), of the images.
+        before: bool, shape (n,), whether each image is classified correctly with all units.
+        after: bool, shape (m, n), the same with the unit silenced.
+    """
+
+    layer: str
+    value: str
+    units: np.ndarray
+    labels: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    @property
+    def drop(self):
+        """float64, shape (m,), the accuracy lost by silencing each unit, in 0..1; negative where it is gained."""
+        return self.before.mean() - self.after.mean(axis=1)
+
+    def class_drop(self, label):
+        """The same of the images of one class; NaN without any."""
+        own = self.labels == label
+        if not own.any():
+            return np.full(len(self.units), np.nan)
+        return self.before[own].mean() - self.after[:, own].mean(axis=1)
+
+    def rows(self, class_names, preferred=None):
+        """Each unit's loss in numbers.
+
+        Args:
+            class_names: names of the classes, by label.
+            preferred: a dict from a unit's number to the name of the class that it prefers, which may be None; None for
+                no such columns.
+
+        Returns:
+            A list of dicts, one for each unit: layer, unit, value, images, accuracy (with all units); drop with its
+            paired 95 % interval (drop_low, drop_high), p (McNemar's exact test) and p_corrected for the number of these
+            units (Benjamini & Hochberg); worst_class, that loses most, and worst_class_drop; and where there are
+            preferred classes preferred, class_images, class_drop, class_drop_low, class_drop_high; None for no class.
+        """
+        low, high = paired_interval(self.before, self.after)
+        p = paired_p(self.before, self.after)
+        corrected = stats.false_discovery_control(p)
+        present = np.unique(self.labels)
+        drops = np.stack([self.class_drop(label) for label in present])
+        worst = drops.argmax(axis=0)
+        rows = []
+        for i, unit in enumerate(self.units):
+            row = {
+                "layer": self.layer, "unit": int(unit), "value": self.value, "images": len(self.labels),
+                "accuracy": float(self.before.mean()), "drop": float(self.drop[i]), "drop_low": float(low[i]),
+                "drop_high": float(high[i]), "p": float(p[i]), "p_corrected": float(corrected[i]),
+                "worst_class": class_names[present[worst[i]]], "worst_class_drop": float(drops[worst[i], i]),
+            }  # fmt: skip
+            if preferred is not None:
+                row |= self._of_class(i, preferred.get(int(unit)), class_names)
+            rows.append(row)
+        return rows
+
+    def _of_class(self, i, name, class_names):
+        columns = ("preferred", "class_images", "class_drop", "class_drop_low", "class_drop_high")
+        own = self.labels == (-1 if name is None else list(class_names).index(name))
+        if not own.any():
+            return dict.fromkeys(columns)
+        before, after = self.before[own], self.after[i : i + 1, own]
+        low, high = paired_interval(before, after)
+        values = name, int(own.sum()), float(before.mean() - after.mean()), float(low[0]), float(high[0])
+        return dict(zip(columns, values))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SilencedSet:
+    """Which images are classified correctly while a set of units is silenced, or as many drawn at random.
+
+    Attributes:
+        layer: the layer's name.
+        name: the set's.
+        value: "zero" or "mean", what the units were set to.
+        units: int, shape (m,), the units' numbers.
+        labels: int, shape (n,), of the images.
+        before: bool, shape (n,), whether each image is classified correctly with all units.
+        after: bool, shape (n,), the same with the set silenced.
+        control: bool, shape (draws, n), the same with random sets.
+    """
+
+    layer: str
+    name: str
+    value: str
+    units: np.ndarray
+    labels: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    control: np.ndarray
+
+    def row(self, class_names):
+        """The set's loss in numbers.
+
+        Args:
+            class_names: names of the classes, by label.
+
+        Returns:
+            A dict: layer, set, units (how many), value, images, accuracy (with all units); drop with its paired 95 %
+            interval (drop_low, drop_high); control_drop, the mean of the random sets', with the lowest and highest of
+            them (control_low, control_high), draws; excess, how much more the set loses than the random sets on the
+            mean, with its 95 % bootstrap interval over images (excess_low, excess_high); p, the share of the sets, this
+            one counted, that lose as much. The same numbers for the images of the class that the set is named after,
+            as class_drop and so on; None where it is named after none.
+        """
+        row = {
+            "layer": self.layer, "set": self.name, "units": len(self.units), "value": self.value,
+            "images": len(self.labels), "accuracy": float(self.before.mean()), "draws": len(self.control),
+        }  # fmt: skip
+        own = self.labels == list(class_names).index(self.name) if self.name in class_names else None
+        row |= self._numbers(np.full(len(self.labels), True))
+        of_class = dict.fromkeys(row) if own is None or not own.any() else self._numbers(own)
+        names = ("drop", "drop_low", "drop_high", "control_drop", "control_low", "control_high", "excess",
+                 "excess_low", "excess_high", "p")  # fmt: skip
+        return row | {f"class_{name}": of_class[name] for name in names}
+
+    def _numbers(self, among):
+        before, after, control = self.before[among], self.after[among], self.control[:, among]
+        (low,), (high,) = paired_interval(before, after[None])
+        drop, drops = before.mean() - after.mean(), before.mean() - control.mean(axis=1)
+        excess = interval(control.mean(axis=0) - after)
+        return {
+            "drop": float(drop), "drop_low": float(low), "drop_high": float(high),
+            "control_drop": float(drops.mean()), "control_low": float(drops.min()), "control_high": float(drops.max()),
+            "excess": excess.mean, "excess_low": excess.low, "excess_high": excess.high,
+            "p": float((1 + np.count_nonzero(drops >= drop)) / (1 + len(drops))),
+        }  # fmt: skip
+
+
+def silence_units(network, split, units=None, *, value="zero", batch_size=None, progress=False):
+    """Silence units one at a time and see which images are still classified correctly.
+
+    What a unit says (its `output`, at every place of the image) is set to zero, which is its silence behind a ReLU, or
+    to its mean over all images and places, which leaves to the next layer the level that it is used to. What comes
+    before the layer is computed once for each batch, what comes behind it once for each unit, unless all that the unit
+    says of the batch is that value already.
+
+    Args:
+        network: a `tfproject.interpret.Network`.
+        split: a Split with images of the network's size; 500 to 1,000 of the validation images will do.
+        units: a dict from a layer's name to numbers of units, or None for all of its units; None for all units of all
+            layers but the one that gives the classes.
+        value: "zero" or "mean".
+        batch_size: images a step; if None about half a million pixels a step. Memory depends on this and on a truth
+            value for each unit and image.
+        progress: show a bar.
+
+    Returns:
+        A dict from layer name to Silencing.
+
+    Raises:
+        UserError: if there is no image or no such layer or unit, the layer gives the classes, the labels are not the
+            network's, or `value` is neither.
+
+    Reference:
+        Morcos et al. 2018, On the importance of single directions for generalization
+        (https://arxiv.org/abs/1803.06959).
+    """
+    if units is None:
+        units = {layer.name: None for layer in network.unit_layers if layer.output is not network.logits}
+    numbers = {name: _checked_units(network, name, chosen) for name, chosen in units.items()}
+    _check(network, split, value)
+    found = {}
+    with tqdm(total=sum(map(len, numbers.values())), desc="silencing", unit="unit", disable=not progress) as bar:
+        for name, chosen in numbers.items():
+            masks = np.zeros((len(chosen), network[name].units), bool)
+            masks[np.arange(len(chosen)), chosen] = True
+            before, after = _correct(network, network[name], masks, split, value, batch_size, bar)
+            found[name] = Silencing(name, value, chosen, np.asarray(split.labels), before, after)
+    return found
+
+
+def silence_sets(network, layer_name, sets, split, *, draws=20, seed=0, value="zero", batch_size=None, progress=False):
+    """Silence whole sets of a layer's units, and as a control as many units drawn at random.
+
+    The random units are drawn from those of the layer that do not say the same of every image: a set of units that
+    speak would always be worth more than one with silent ones in it.
+
+    Args:
+        network: a `tfproject.interpret.Network`.
+        layer_name: the layer's name.
+        sets: a dict from a set's name to numbers of units. A set named after a class is for `SilencedSet.row` one that
+            should be worth most to this class.
+        split: a Split with images of the network's size.
+        draws: random sets for each set.
+        seed: of these.
+        value, batch_size, progress: as `silence_units` takes them.
+
+    Returns:
+        A list with a SilencedSet for each set; empty ones are left out.
+
+    Raises:
+        UserError: as `silence_units`.
+    """
+    unit_layer = network[layer_name]
+    sets = {name: np.unique(_checked_units(network, layer_name, units)) for name, units in sets.items() if len(units)}
+    _check(network, split, value)
+    if not sets:
+        return []
+    _, low, high = _levels(network, unit_layer, split.images, batch_size or default_batch_size(network.image_shape))
+    speaking = np.flatnonzero(high > low)
+    random = np.random.default_rng(seed)
+    chosen = []
+    for own in sets.values():
+        # With more units in the set than there are speaking ones, the silent ones have to fill up.
+        urn = speaking if len(speaking) >= len(own) else np.arange(unit_layer.units)
+        chosen += [own, *(random.choice(urn, len(own), replace=False) for _ in range(draws))]
+    masks = np.zeros((len(chosen), unit_layer.units), bool)
+    for mask, own in zip(masks, chosen):
+        mask[own] = True
+    with tqdm(total=len(masks), desc="silencing sets", unit="set", disable=not progress) as bar:
+        before, after = _correct(network, unit_layer, masks, split, value, batch_size, bar)
+    after = after.reshape(len(sets), draws + 1, -1)
+    return [
+        SilencedSet(layer_name, name, value, own, np.asarray(split.labels), before, correct[0], correct[1:])
+        for (name, own), correct in zip(sets.items(), after)
+    ]
+
+
+def paired_interval(before, after):
+    """The 95 % interval of the accuracy lost, from the images that changed.
+
+    Args:
+        before: bool, shape (n,), correct or not.
+        after: bool, shape (m, n).
+
+    Returns:
+        (low, high), float64, shape (m,) each.
+
+    Reference:
+        Agresti & Min 2005, Simple improved confidence intervals for comparing matched proportions (Statistics in
+        Medicine 24): half an image is added to each of the four cells.
+    """
+    lost, won = (before & ~after).sum(axis=1) + 0.5, (~before & after).sum(axis=1) + 0.5
+    count = len(before) + 2
+    middle = (lost - won) / count
+    reach = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(lost + won - (lost - won) ** 2 / count) / count
+    return np.maximum(-1, middle - reach), np.minimum(1, middle + reach)
+
+
+def paired_p(before, after):
+    """McNemar's exact two-sided p for each row of `after` (m, n) against `before` (n,); float64 (m,)."""
+    lost, won = (before & ~after).sum(axis=1), (~before & after).sum(axis=1)
+    return np.minimum(1, 2 * stats.binom.cdf(np.minimum(lost, won), lost + won, 0.5))
+
+
+def _checked_units(network, name, units):
+    unit_layer = network[name]
+    if unit_layer.output is network.logits:
+        raise UserError(f"The layer {name} gives the classes themselves; silence units of a layer before it.")
+    units = np.arange(unit_layer.units) if units is None else np.asarray(units, np.int64)
+    if units.ndim != 1 or len(units) and not 0 <= units.min() <= units.max() < unit_layer.units:
+        raise UserError(f"{units.tolist()} are not units of {name}; give numbers from 0 to {unit_layer.units - 1}.")
+    return units
+
+
+def _check(network, split, value):
+    if value not in VALUES:
+        raise UserError(f"There is no value '{value}' to silence with; give one of {', '.join(VALUES)}.")
+    if not len(split):
+        raise UserError("There is no image to classify; give at least one.")
+    if split.images.shape[1:] != network.image_shape:
+        raise UserError(
+            f"The images are {split.images.shape[1:]} and the network takes {network.image_shape}; load the images "
+            "with the network's image_size."
+        )
+    labels, classes = np.asarray(split.labels), max(2, network.class_count)
+    if not 0 <= labels.min() <= labels.max() < classes:
+        raise UserError(
+            f"The labels run from {labels.min()} to {labels.max()} and the network has {classes} classes; give images "
+            "of the network's own classes."
+        )
+
+
+def _correct(network, unit_layer, masks, split, value, batch_size, bar):
+    """Whether each image is classified correctly: bool (n,) with all units, (m, n) with those of each mask silenced."""
+    batch_size = min(batch_size or default_batch_size(network.image_shape), len(split))
+    before = np.empty(len(split), bool)
+    after = np.empty((len(masks), len(split)), bool)
+    level = np.zeros(unit_layer.units, np.float32)
+    if value == "mean":
+        level = _levels(network, unit_layer, split.images, batch_size)[0].astype(np.float32)
+    cut = _cut(network, unit_layer.output)
+    head = network.function(cut, batch_size)
+    tail = _tail(network, cut, level)
+    everywhere = tuple(range(len(unit_layer.output.shape) - 1))
+    labels = np.asarray(split.labels)
+    starts = range(0, len(split), batch_size)
+    for start in starts:
+        batch = slice(start, start + batch_size)
+        values = head(split.images[batch])
+        says = np.any(values[0] != level, axis=everywhere)
+        values = [tf.constant(tensor) for tensor in values]
+        before[batch] = tail(values, np.zeros(unit_layer.units, bool)) == labels[batch]
+        for correct, mask in zip(after, masks):
+            changes = says[mask].any()
+            correct[batch] = tail(values, mask) == labels[batch] if changes else before[batch]
+            bar.update(1 / len(starts))
+    return before, after
+
+
+def _cut(network, tensor):
+    """The tensors that the logits can be computed from: this one, and those that go past it.
+
+    With skip connections a layer's output is not all that the layers behind it read.
+    """
+    consumers = _consumers(network.model)
+    behind, waiting = {}, [tensor]
+    while waiting:
+        for node in consumers[id(waiting.pop())]:
+            if id(node) not in behind:
+                behind[id(node)] = node
+                waiting += node.outputs
+    made = {id(x) for node in behind.values() for x in node.outputs}
+    past = {id(x): x for node in behind.values() for x in node.input_tensors if id(x) not in made and x is not tensor}
+    return [tensor, *past.values()]
+
+
+def _tail(network, cut, level):
+    """A function: the values of the cut's tensors and bool (units,) to the predicted classes, int64 (n,)."""
+    part = keras.Model(cut, network.logits)
+
+    def classes(values, mask):
+        silenced = tf.where(mask, level, values[0])
+        logits = part([silenced, *values[1:]], training=False)
+        return tf.argmax(logits, axis=1) if network.class_count > 1 else tf.cast(logits[:, 0] > 0, tf.int64)
+
+    signature = [[tf.TensorSpec((None, *x.shape[1:]), tf.float32) for x in cut], tf.TensorSpec(level.shape, tf.bool)]
+    traced = tf.function(classes, input_signature=signature, autograph=False).get_concrete_function()
+    return lambda values, mask: traced(*values, tf.constant(mask)).numpy()
+
+
+def _levels(network, unit_layer, images, batch_size):
+    """Mean over all images and places, least and greatest output of each unit, float64 (units,) each."""
+    places = tuple(range(1, len(unit_layer.output.shape) - 1))
+    reduced = [reduce(unit_layer.output, axis=places) if places else unit_layer.output for reduce in
+               (ops.mean, ops.min, ops.max)]  # fmt: skip
+    run = network.function(reduced, batch_size)
+    total, low, high = np.zeros(unit_layer.units), np.inf, -np.inf
+    for start in range(0, len(images), batch_size):
+        mean, least, greatest = run(images[start : start + batch_size])
+        total += mean.sum(axis=0, dtype=np.float64)
+        low, high = np.minimum(low, least.min(axis=0)), np.maximum(high, greatest.max(axis=0))
+    return total / len(images), low, high

@@ -1,0 +1,313 @@
+"""What the tables of units show, in sentences that say no more than the intervals do.
+
+The functions take rows as `semantics`, `silencing` and `similarity` make them, or the same read from a file.
+"""
+
+import collections
+
+from scipy import stats
+
+from tfproject.interpret.semantics import CHANCE, CLASS_PURITY, SIGNIFICANCE
+
+NAMED = 3  # units or hues that are named one by one
+_LOOKS_FOR = {"edge": "edges in brightness", "colour edge": "edges between colours", "colour": "a colour",
+              "brightness": "brightness", "mixed": "none of these"}  # fmt: skip
+_STANDS_FOR = {"class": "a class", "group": "a group of classes", "texture": "a texture"} | _LOOKS_FOR
+
+
+def describe_network(unit_rows, layer_rows, growth, silenced=(), sets=(), shared=(), control=(), untrained=()):
+    """The paragraphs about one network.
+
+    Args:
+        unit_rows: of all layers, as `semantics.unit_rows` makes them.
+        layer_rows: as `semantics.layer_rows` makes them of these.
+        growth: as `semantics.growth` makes it of these.
+        silenced: rows of `Silencing.rows`, of any layers.
+        sets: rows of `SilencedSet.row`.
+        shared: rows of `LayerSimilarity.row` for two seeds.
+        control: the same for two untrained networks.
+        untrained: the layer rows of the same network before its training.
+
+    Returns:
+        A list of texts; none about what no rows are given for.
+    """
+    texts = [first_layer(unit_rows), depth(layer_rows, growth, untrained), selective_units(unit_rows)]
+    texts += [silenced_units(silenced), " ".join(silenced_sets(sets)), shared_units(shared, control)]
+    return [text for text in texts if text]
+
+
+def first_layer(rows):
+    """What the first layer's filters look for by their kernels.
+
+    Args:
+        rows: unit rows; those without numbers of a kernel are not looked at.
+
+    Returns:
+        A few sentences; "" without any such rows.
+    """
+    rows = [row for row in rows if row["kernel_kind"] is not None]
+    if not rows:
+        return ""
+    text = f"By their kernels, of the {len(rows)} filters of {rows[0]['layer']}, {_kinds(rows, 'look', _LOOKS_FOR)}."
+    told = [row for row in rows if row["grating_share"] is not None]
+    edges = [row for row in told if "edge" in row["kernel_kind"]]
+    if told:
+        p = stats.binomtest(len(edges), len(told), CHANCE, alternative="greater").pvalue
+        text += (
+            f" Of random kernels of that size up to {_percent(CHANCE)} would pass for edges; the {len(edges)} here are "
+            f"{'more' if p < SIGNIFICANCE else 'not shown to be more'} than that (p = {p:.2g})."
+        )
+    frequencies = [row["frequency"] for row in edges if row["frequency"] is not None]
+    if frequencies:
+        text += f" The edges have {min(frequencies):.2g} to {max(frequencies):.2g} cycles per pixel."
+    elif edges:
+        text += " The kernels are too small to tell an edge's frequency."
+    elif not told:
+        text += " The kernels are too small to tell an orientation."
+    hues = collections.Counter(row["opponents"] for row in rows if "colour" in row["kind"]).most_common(NAMED)
+    if hues:
+        text += f" The colours are most often {_joined([f'{name} ({count})' for name, count in hues])}."
+    return text
+
+
+def depth(layer_rows, growth, untrained=()):
+    """How class selectivity changes with depth.
+
+    Args:
+        layer_rows: as `semantics.layer_rows` makes them.
+        growth: as `semantics.growth` makes it of these.
+        untrained: the layer rows of the same network before its training.
+
+    Returns:
+        A few sentences; "" without a layer before the classes.
+    """
+    hidden = [row for row in layer_rows if not row["logits"]]
+    if not hidden:
+        return ""
+    first, last = hidden[0], hidden[-1]
+    text = f"In {first['layer']}, {_selective(first)} class-selective"
+    text += f", in {last['layer']}, the last layer before the classes, {_selective(last)}. " if last != first else ". "
+    rho, p = growth["selectivity"], growth["selectivity_p"]
+    if rho is None:
+        text += "There are too few layers to tell whether selectivity grows with depth."
+    else:
+        shown = p < SIGNIFICANCE
+        change = ("grows" if rho > 0 else "falls") if shown else "is not shown to grow or fall"
+        text += (
+            f"Over the {growth['layers']} layers before the classes the mean selectivity index {change} with depth "
+            f"(Spearman's correlation {rho:.2f}, p = {p:.2g})."
+        )
+    before = next((row for row in untrained if row["layer"] == last["layer"]), None)
+    if before is not None:
+        more = last["class_selective_share_low"] > before["class_selective_share_high"]
+        text += (
+            f" Before its training {_selective(before)} so in {last['layer']}; training is "
+            f"{'shown' if more else 'not shown'} to have made more of them class-selective."
+        )
+    return text
+
+
+def layer(row):
+    """What the units of one layer stand for.
+
+    Args:
+        row: a row of `semantics.layer_rows`.
+
+    Returns:
+        One or two sentences.
+    """
+    kinds = [{"kind": kind} for kind in (*_STANDS_FOR, "silent") for _ in range(row[kind])]
+    text = f"Of the {_units(row['units'])} of {row['layer']}, {_kinds(kinds, 'stand', _STANDS_FOR)}."
+    if row["purity"] is None:
+        return text
+    more = row["purity_low"] is not None and row["purity_low"] > row["purity_by_chance"]
+    return (
+        f"{text} On average {_percent(row['purity'])}{_interval(row, 'purity')} of the images that excite a unit most "
+        f"are of one class, {'more' if more else 'not shown to be more'} than the {_percent(row['purity_by_chance'])} "
+        "of random images."
+    )
+
+
+def selective_units(rows, count=NAMED):
+    """The most class-selective units before the classes, by name.
+
+    Args:
+        rows: unit rows.
+        count: how many to name.
+
+    Returns:
+        A sentence; "" without rows.
+    """
+    rows = [row for row in rows if not row["logits"]]
+    if not rows:
+        return ""
+    found = sorted((row for row in rows if row["class_selective"]), key=lambda row: -row["selectivity"])
+    what = f"class-selective ({_percent(CLASS_PURITY)} or more of the images that excite it most are of one class)"
+    if not found:
+        return f"No unit of {len(rows):,} before the classes is shown to be {what}."
+    named = [
+        f"unit {row['unit']} of {row['layer']} ({row['purity_class']}, selectivity {row['selectivity']:.2f}, purity "
+        f"{_percent(row['purity'])})"
+        for row in found[:count]
+    ]
+    most = "the most selective are" if len(named) > 1 else "it is"
+    return f"Of {_units(len(rows))} before the classes, {len(found):,} {_are(found)} {what}; {most} {_joined(named)}."
+
+
+def silenced_units(rows, count=NAMED):
+    """What silencing single units costs.
+
+    A loss or gain counts as shown where its corrected p is below 0.05 and its 95 % interval does not hold zero.
+
+    Args:
+        rows: rows of `Silencing.rows`, of any layers.
+        count: how many units to name.
+
+    Returns:
+        A few sentences; "" without rows.
+    """
+    if not rows:
+        return ""
+    shown = [row for row in rows if row["p_corrected"] < SIGNIFICANCE]
+    lost = sorted((row for row in shown if row["drop_low"] > 0), key=lambda row: -row["drop"])
+    won = sorted((row for row in shown if row["drop_high"] < 0), key=lambda row: row["drop"])
+    text = f"Silenced one at a time, on {rows[0]['images']:,} images, "
+    if lost:
+        text += f"{len(lost):,} of {_units(len(rows))} {_are(lost)} shown to be worth accuracy, the most "
+        text += f"{_joined([_loss(row) for row in lost[:count]])}."
+    else:
+        text += f"no unit of {len(rows):,} is shown to be worth accuracy."
+    if won:
+        named = [
+            f"unit {row['unit']} of {row['layer']} ({_points(-row['drop'])}, "
+            f"{_between(-row['drop_high'], -row['drop_low'])})"
+            for row in won[:count]
+        ]
+        text += f" Accuracy is gained by silencing {len(won):,} of them, the most {_joined(named)}."
+    left = len(rows) - len(lost) - len(won)
+    return text + (f" For the other {left:,} it is left open." if 0 < left < len(rows) else "")
+
+
+def silenced_sets(rows):
+    """What silencing sets of units costs, against random sets of as many.
+
+    Args:
+        rows: rows of `SilencedSet.row`.
+
+    Returns:
+        A list with a sentence for each.
+    """
+    texts = []
+    for row in rows:
+        text = f"Without the {_units(row['units'])} of {row['layer']} for {row['set']} {_set_loss(row, '')}"
+        if row["class_drop"] is not None:
+            text += f"; on images of {row['set']} alone {_set_loss(row, 'class_')}"
+        texts.append(f"{text}.")
+    return texts
+
+
+def shared_units(rows, control=()):
+    """How often two seeds' networks find the same units.
+
+    Args:
+        rows: rows of `LayerSimilarity.row` for two trained networks.
+        control: the same for two untrained ones.
+
+    Returns:
+        A few sentences; "" without rows.
+    """
+    if not rows:
+        return ""
+    first, last = rows[0], rows[-1]
+    text = (
+        f"In {first['layer']}, {_percent(first['share'])}{_interval(first, 'share')} of the units have a partner in "
+        f"the other seed's network that says the same of images (correlation {first['threshold']:g} or more)"
+    )
+    if last != first:
+        text += f", in {last['layer']} {_percent(last['share'])}{_interval(last, 'share')}"
+        text += ", fewer" if last["share_high"] < first["share_low"] else ""
+        text += ", more" if last["share_low"] > first["share_high"] else ""
+    above = [row for row in rows if row["share_low"] > row["null_share_highest"]]
+    text += f". It is more than by chance in {_layers(above, rows)}."
+    if control:
+        before = {row["layer"]: row["share_high"] for row in control}
+        above = [row for row in rows if row["share_low"] > before.get(row["layer"], 1)]
+        text += f" It is more than two untrained networks share in {_layers(above, rows)}."
+    return text
+
+
+def _kinds(rows, verb, names):
+    """How many rows are of each kind: "5 look for edges, 3 for a colour and 1 is silent"."""
+    counts = collections.Counter(row["kind"] for row in rows)
+    parts = [f"{counts[kind]:,} for {name}" for kind, name in names.items() if counts[kind]]
+    if parts:
+        count, rest = parts[0].split(" ", 1)
+        parts[0] = f"{count} {verb}{'s' if count == '1' else ''} {rest}"
+    if counts["silent"]:
+        parts.append(f"{counts['silent']:,} {'is' if counts['silent'] == 1 else 'are'} silent")
+    return _joined(parts)
+
+
+def _selective(row):
+    verb = "is" if row["class_selective"] == 1 else "are"
+    share = _percent(row["class_selective_share"])
+    return (
+        f"{row['class_selective']:,} of {_units(row['units'])} ({share}, 95 % interval "
+        f"{_percent(row['class_selective_share_low'])} to {_percent(row['class_selective_share_high'])}) {verb}"
+    )
+
+
+def _loss(row):
+    text = (
+        f"unit {row['unit']} of {row['layer']} ({_points(row['drop'])}, {_between(row['drop_low'], row['drop_high'])}"
+    )
+    if row.get("class_drop") is not None and row["class_drop_low"] > 0:
+        text += f"; on its preferred class {row['preferred']} {_points(row['class_drop'])}"
+    return f"{text})"
+
+
+def _set_loss(row, prefix):
+    drop, low, high, control, excess_low = (
+        row[f"{prefix}{name}"] for name in ("drop", "drop_low", "drop_high", "control_drop", "excess_low")
+    )
+    more = excess_low is not None and excess_low > 0 and row[f"{prefix}p"] < SIGNIFICANCE
+    return (
+        f"{_points(drop)} of accuracy are lost ({_between(low, high)}), {'more' if more else 'not shown to be more'} "
+        f"than without as many random units ({_points(control)})"
+    )
+
+
+def _layers(found, rows):
+    if len(found) == len(rows):
+        return f"all {len(rows)} layers" if len(rows) > 1 else "this layer"
+    count = f"{len(found)} of {len(rows)} layers" if found else f"none of {len(rows)} layers"
+    return f"{count}: {_joined([row['layer'] for row in found])}" if found else count
+
+
+def _are(rows):
+    return "is" if len(rows) == 1 else "are"
+
+
+def _units(count):
+    return f"{count:,} {'unit' if count == 1 else 'units'}"
+
+
+def _percent(share):
+    return f"{100 * share:.1f} %".replace(".0 %", " %")
+
+
+def _points(share):
+    return f"{100 * share:.1f} points"
+
+
+def _between(low, high):
+    return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+
+
+def _interval(row, name):
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if low is None else f" (95 % interval {_percent(low)} to {_percent(high)})"
+
+
+def _joined(parts):
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
