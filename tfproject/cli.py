@@ -46,6 +46,20 @@ def _data_options(parser):
     )
 
 
+def _task_options(parser, profiles):
+    """What the tasks have in common that are made of several runs."""
+    parser.add_argument(
+        "--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)"
+    )
+    parser.add_argument("--profile", choices=tuple(profiles), help="default: quick for synthetic data, else cpu")
+    parser.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (default runs/…); goes on")
+    parser.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder of the set")
+    parser.add_argument(
+        "--reuse", action="store_true", help="do not run again what is finished in this repository's results"
+    )
+    parser.add_argument("--publish", action="store_true", help="copy models and results into this repository")
+
+
 def _training_options(parser):
     from tfproject.training.recipe import Recipe
 
@@ -104,43 +118,19 @@ def build_parser():
     command.set_defaults(run=_study)
 
     command = commands.add_parser("task1", help="the custom and a strong CNN on CIFAR-10, and what layers cost")
-    command.add_argument(
-        "--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)"
-    )
-    command.add_argument(
-        "--profile", choices=tuple(task1_custom_cnn.PROFILES), help="default: quick for synthetic data, else cpu"
-    )
-    command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="the task (runs/task1-…); goes on")
+    _task_options(command, task1_custom_cnn.PROFILES)
     command.add_argument("--only", choices=tuple(task1_custom_cnn.VIEWS), help="train this network and no more")
-    command.add_argument(
-        "--reuse", action="store_true", help="do not run again what is finished in this repository's results"
-    )
-    command.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder of the set")
-    command.add_argument(
-        "--publish", action="store_true", help="copy the models to saved_models/ and the numbers to results/"
-    )
     command.set_defaults(run=_task1)
 
     command = commands.add_parser("task2", help="experiments: augmentation, batch, BatchNorm, overfit and its cures")
-    command.add_argument(
-        "--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)"
-    )
-    command.add_argument(
-        "--profile", choices=tuple(task2_experiments.PROFILES), help="default: quick for synthetic data, else cpu"
-    )
-    command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="the study (runs/task2-…); goes on")
+    _task_options(command, task2_experiments.PROFILES)
     command.add_argument(
         "--only", nargs="+", choices=task2_experiments.EXPERIMENTS, metavar="EXPERIMENT",
         help=f"of {', '.join(task2_experiments.EXPERIMENTS)}; the last is not run in the profile cpu unless named",
     )  # fmt: skip
-    command.add_argument(
-        "--reuse", action="store_true", help="do not run again what is finished in this repository's results"
-    )
     where = command.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to the workers of a Dask scheduler")
     where.add_argument("--workers", type=int, metavar="N", help="start so many local workers")
-    command.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder of the set")
-    command.add_argument("--publish", action="store_true", help="copy tables, figures and page to results/")
     command.set_defaults(run=_task2)
 
     command = commands.add_parser("task5", help="land use and land cover from EuroSAT: train, test, describe")
@@ -206,6 +196,11 @@ def _profile(arguments):
     return arguments.profile or ("quick" if arguments.data.startswith("synthetic") else "cpu")
 
 
+def _task_directory(arguments):
+    name = f"{arguments.command}-{pathlib.Path(arguments.data).name}-{_profile(arguments)}"
+    return arguments.run_dir or pathlib.Path("runs", name)
+
+
 def _load_options(arguments):
     return {
         "split_method": arguments.split_method, "split_files": arguments.split_files, "seed": arguments.seed,
@@ -236,8 +231,7 @@ def _task1(arguments):
 
     if arguments.publish:
         readme.check()
-    profile = _profile(arguments)
-    directory = arguments.run_dir or pathlib.Path("runs", f"task1-{pathlib.Path(arguments.data).name}-{profile}")
+    profile, directory = _profile(arguments), _task_directory(arguments)
     page = task1_custom_cnn.run_task(
         arguments.data, profile, directory, only=arguments.only, reuse="." if arguments.reuse else None,
         data_dir=arguments.data_dir,
@@ -251,8 +245,7 @@ def _task1(arguments):
 def _task2(arguments):
     from tfproject.tasks import task2_experiments
 
-    profile = _profile(arguments)
-    directory = arguments.run_dir or pathlib.Path("runs", f"task2-{pathlib.Path(arguments.data).name}-{profile}")
+    profile, directory = _profile(arguments), _task_directory(arguments)
     page = task2_experiments.run_task(
         arguments.data, profile, directory, only=arguments.only,
         reuse=task2_experiments.RESULTS if arguments.reuse else None, scheduler=arguments.scheduler,

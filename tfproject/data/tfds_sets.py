@@ -50,7 +50,7 @@ CIFAR10_ORIGIN = Origin(
 )
 # Mean of red, green and blue over the 50,000 training images, as published everywhere: what tells a lossy copy.
 CIFAR10_MEAN = (125.30691805, 122.95039414, 113.86538318)
-LOSSY_COPY = "a lossy copy of it: the images were compressed again, which costs about a point of accuracy"
+LOSSY_COPY = "a lossy copy of it: the images were compressed again, which costs accuracy"
 
 
 def read_eurosat(data_dir=None):

@@ -7,7 +7,7 @@ from tfproject.errors import UserError
 from tfproject.files import write_atomically
 
 START, END = "<!-- results -->\n", "<!-- /results -->"
-COPY = {True: " (a lossy copy: about a point harder)", False: ""}
+COPY = {True: " (a lossy copy, harder than the original)", False: ""}
 OTHERS = {
     "custom_cnn": "the course project 84.7 % at its best, on the lossless images",
     "whitened_cnn": "cifar10-airbench 94.0 %, on the lossless images",
