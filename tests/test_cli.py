@@ -70,6 +70,8 @@ def test_help_answers_at_once_without_tensorflow():
         (["evaluate", "{model}", "--data", "{tmp}/nowhere"], "nowhere"),
         (["evaluate", "{model}", "--data", "cifr10"], "cifar10"),
         (["evaluate", "{model}", "--data", "synthetic-objects"], "knows the classes red, green, blue"),
+        (["interpret", "{model}", "--data", "synthetic-objects"], "knows the classes red, green, blue"),
+        (["task3", "--publish"], "publish from the folder of tfproject's own repository"),
         (["task5", "--epochs", "0"], "epochs is 0"),
         (["task5", "--epochs", "many"], "invalid int value: 'many'"),
         (["task5", "--optimizer", "adamax"], "one of sgd"),

@@ -46,7 +46,7 @@ def _data_options(parser):
     )
 
 
-def _task_options(parser, profiles):
+def _task_options(parser, profiles, reuse=True):
     """What the tasks have in common that are made of several runs."""
     parser.add_argument(
         "--data", default="synthetic", help="real, synthetic, or a set's name or folder (default synthetic)"
@@ -54,9 +54,10 @@ def _task_options(parser, profiles):
     parser.add_argument("--profile", choices=tuple(profiles), help="default: quick for synthetic data, else cpu")
     parser.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (default runs/…); goes on")
     parser.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder of the set")
-    parser.add_argument(
-        "--reuse", action="store_true", help="do not run again what is finished in this repository's results"
-    )
+    if reuse:
+        parser.add_argument(
+            "--reuse", action="store_true", help="do not run again what is finished in this repository's results"
+        )
     parser.add_argument("--publish", action="store_true", help="copy models and results into this repository")
 
 
@@ -100,7 +101,7 @@ def _overrides(arguments):
 def build_parser():
     """The command line, as an argparse parser; `run` in the result is the function to call with it."""
     from tfproject import __version__, models
-    from tfproject.tasks import study, task1_custom_cnn, task2_experiments
+    from tfproject.tasks import interpretation, study, task1_custom_cnn, task2_experiments, task3_visualizations
 
     parser = _Parser(
         prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles."
@@ -132,6 +133,14 @@ def build_parser():
     where.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to the workers of a Dask scheduler")
     where.add_argument("--workers", type=int, metavar="N", help="start so many local workers")
     command.set_defaults(run=_task2)
+
+    command = commands.add_parser("task3", help="what the custom CNN and VGG16 have learnt")
+    _task_options(command, task3_visualizations.PROFILES, reuse=False)
+    command.add_argument("--only", choices=task3_visualizations.NETWORKS, help="look into this network and no more")
+    command.add_argument("--weights", metavar="imagenet|FILE", help="VGG16's (default: the profile's)")
+    command.add_argument("--model", type=pathlib.Path, metavar="MODEL.keras", help="a custom CNN (default: Task 1's)")
+    command.add_argument("--second", type=pathlib.Path, metavar="MODEL.keras", help="the same from another seed")
+    command.set_defaults(run=_task3)
 
     command = commands.add_parser("task5", help="land use and land cover from EuroSAT: train, test, describe")
     command.add_argument("--network", choices=models.NAMES, default="land_cover_cnn")
@@ -173,6 +182,18 @@ def build_parser():
     command.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the table as CSV")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
     command.set_defaults(run=_predict, needs_tensorflow=False)
+
+    command = commands.add_parser("interpret", help="look into a model: filters, units, t-SNE, attribution")
+    command.add_argument("model", help="a .keras file with its .json beside it")
+    command.add_argument("--data", required=True, help="a set's name, or a folder or zip of images")
+    command.add_argument("--split", choices=("train", "val", "test"), default="test")
+    command.add_argument(
+        "--profile", choices=tuple(interpretation.EXTENTS), help="default: quick for synthetic data, else cpu"
+    )
+    command.add_argument("--second", metavar="MODEL.keras", help="the same network from another seed, to compare")
+    command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (runs/…); goes on")
+    _data_options(command)
+    command.set_defaults(run=_interpret)
 
     command = commands.add_parser("profile-model", help="what each layer of a model costs, and why")
     command.add_argument(
@@ -257,6 +278,49 @@ def _task2(arguments):
         print(f"Published: {task2_experiments.publish(directory)}")
 
 
+def _task3(arguments):
+    from tfproject.report import readme
+    from tfproject.tasks import task3_visualizations
+
+    if arguments.publish:
+        readme.check()
+    profile, directory = _profile(arguments), _task_directory(arguments)
+    page = task3_visualizations.run_task(
+        arguments.data, profile, directory, only=arguments.only, weights=arguments.weights, model=arguments.model,
+        second=arguments.second, data_dir=arguments.data_dir,
+    )  # fmt: skip
+    print(f"Report: {page}")
+    print(f"TensorBoard logs: {directory} (tensorboard --logdir {directory})")
+    if arguments.publish:
+        print(f"Published: {task3_visualizations.publish(directory)}")
+
+
+def _interpret(arguments):
+    from tfproject.models import saved_models
+    from tfproject.tasks import interpretation, interpretation_page
+
+    saved = saved_models.load(arguments.model)
+    images = _load(arguments, arguments.data, saved.image_size)
+    _check_classes(arguments.model, saved, images)
+    name, data = pathlib.Path(arguments.model).stem, pathlib.Path(arguments.data).name
+    directory = arguments.run_dir or pathlib.Path("runs", f"interpret-{name}-{data}-{_profile(arguments)}")
+    interpretation.interpret_network(
+        saved.model, images, directory, interpretation.EXTENTS[_profile(arguments)], split=arguments.split,
+        other=saved_models.load(arguments.second).model if arguments.second else None,
+    )  # fmt: skip
+    page = interpretation_page.write_page(directory / "report.html", f"What {name} has learnt", {name: directory})
+    print(f"Report: {page}")
+    print(f"TensorBoard logs: {directory / 'tensorboard'} (tensorboard --logdir {directory / 'tensorboard'})")
+
+
+def _check_classes(path, saved, images):
+    if images.class_names != saved.class_names:
+        raise UserError(
+            f"{path} knows the classes {', '.join(saved.class_names)} and {images.name} has "
+            f"{', '.join(images.class_names)}; use a model on a set with its own classes."
+        )
+
+
 def _task5(arguments):
     from tfproject.report import readme
     from tfproject.tasks import task5_eurosat
@@ -313,11 +377,7 @@ def _evaluate(arguments):
 
     saved = saved_models.load(arguments.model)
     image_set = _load(arguments, arguments.data, saved.image_size)
-    if image_set.class_names != saved.class_names:
-        raise UserError(
-            f"{arguments.model} knows the classes {', '.join(saved.class_names)} and {image_set.name} has "
-            f"{', '.join(image_set.class_names)}; evaluate a model on a set with its own classes."
-        )
+    _check_classes(arguments.model, saved, image_set)
     split = getattr(image_set, arguments.split)
     scores = evaluation.evaluate(saved.model, split, saved.class_names, views=arguments.views)
     print(evaluation.summary_text(scores))

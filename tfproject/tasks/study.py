@@ -72,6 +72,19 @@ def _task2(data, profile, directory, options):
     }
 
 
+def _task3(data, profile, directory, options):
+    from tfproject.tasks import task3_visualizations
+
+    report = task3_visualizations.run_task(data, profile, directory, **_common(options))
+    networks = json.loads((directory / "metrics.json").read_text())["networks"]
+    return {
+        "heading": "Task 3: what the networks have learnt",
+        "text": [f"{name}: {text}" for name, found in networks.items() for text in found["story"][:2]],
+        "figure": ("CustomCNN/figures/kinds.png", "What the units of each layer of the custom CNN stand for."),
+        "report": report.name,
+    }
+
+
 def _task5(data, profile, directory, options):
     from tfproject.tasks import task5_eurosat
 
@@ -91,4 +104,4 @@ def _task5(data, profile, directory, options):
     }
 
 
-TASKS = {"task1": _task1, "task2": _task2, "task5": _task5}
+TASKS = {"task1": _task1, "task2": _task2, "task3": _task3, "task5": _task5}
