@@ -101,7 +101,14 @@ def _overrides(arguments):
 def build_parser():
     """The command line, as an argparse parser; `run` in the result is the function to call with it."""
     from tfproject import __version__, models
-    from tfproject.tasks import interpretation, study, task1_custom_cnn, task2_experiments, task3_visualizations
+    from tfproject.tasks import (
+        interpretation,
+        study,
+        task1_custom_cnn,
+        task2_experiments,
+        task3_visualizations,
+        task4_transfer,
+    )  # fmt: skip
 
     parser = _Parser(
         prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles."
@@ -141,6 +148,14 @@ def build_parser():
     command.add_argument("--model", type=pathlib.Path, metavar="MODEL.keras", help="a custom CNN (default: Task 1's)")
     command.add_argument("--second", type=pathlib.Path, metavar="MODEL.keras", help="the same from another seed")
     command.set_defaults(run=_task3)
+
+    command = commands.add_parser("task4", help="transfer learning on buildings: from scratch to fine-tuned VGG16")
+    _task_options(command, task4_transfer.PROFILES, reuse=False)
+    command.add_argument(
+        "--only", nargs="+", choices=task4_transfer.EXPERIMENTS, metavar="EXPERIMENT",
+        help=f"of {', '.join(task4_transfer.EXPERIMENTS)}; parts are always run",
+    )  # fmt: skip
+    command.set_defaults(run=_task4)
 
     command = commands.add_parser("task5", help="land use and land cover from EuroSAT: train, test, describe")
     command.add_argument("--network", choices=models.NAMES, default="land_cover_cnn")
@@ -194,6 +209,33 @@ def build_parser():
     command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (runs/…); goes on")
     _data_options(command)
     command.set_defaults(run=_interpret)
+
+    command = commands.add_parser("map", help="a land-cover map of a large scene")
+    command.add_argument("model", help="a .keras file with its .json beside it")
+    command.add_argument("scene", type=pathlib.Path, help="GeoTIFF, JPEG 2000, PNG or JPEG")
+    command.add_argument("--out", type=pathlib.Path, metavar="DIR", help="default: SCENE-map; goes on")
+    command.add_argument("--stride", type=int, metavar="PIXELS", help="between windows (default a quarter window)")
+    command.add_argument("--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of a window")
+    command.add_argument("--batch-size", type=int, default=128)
+    command.add_argument("--bands", type=int, nargs=3, metavar=("R", "G", "B"), help="band numbers from 1")
+    command.add_argument(
+        "--value-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="values that become 0 and 255"
+    )
+    command.set_defaults(run=_map)
+
+    command = commands.add_parser("export", help="write a model for other programs, checked against Keras")
+    command.add_argument("model", help="a .keras file with its .json beside it")
+    command.add_argument("--format", choices=("onnx", "tflite", "savedmodel"), required=True)
+    command.add_argument("--out", type=pathlib.Path, metavar="PATH", help="default: beside the model")
+    command.add_argument("--images", nargs="+", metavar="IMAGE|FOLDER", help="real images to check it on")
+    command.set_defaults(run=_export)
+
+    command = commands.add_parser("serve", help="a page that classifies the image dropped on it")
+    command.add_argument("model", help="a .keras file with its .json beside it")
+    command.add_argument("--host", default="127.0.0.1")
+    command.add_argument("--port", type=int, default=8765)
+    command.add_argument("--abstain-below", type=float, default=0.0, metavar="P")
+    command.set_defaults(run=_serve)
 
     command = commands.add_parser("profile-model", help="what each layer of a model costs, and why")
     command.add_argument(
@@ -293,6 +335,19 @@ def _task3(arguments):
     print(f"TensorBoard logs: {directory} (tensorboard --logdir {directory})")
     if arguments.publish:
         print(f"Published: {task3_visualizations.publish(directory)}")
+
+
+def _task4(arguments):
+    from tfproject.tasks import task4_transfer
+
+    directory = _task_directory(arguments)
+    page = task4_transfer.run_task(
+        arguments.data, _profile(arguments), directory, only=arguments.only, data_dir=arguments.data_dir
+    )
+    print(f"Report: {page}")
+    print(f"TensorBoard logs: {directory / 'runs'} (tensorboard --logdir {directory / 'runs'})")
+    if arguments.publish:
+        print(f"Published: {task4_transfer.publish(directory)}")
 
 
 def _interpret(arguments):
@@ -404,6 +459,45 @@ def _predict(arguments):
         raise UserError(f"None of the {len(predictions.bad)} files could be read; the reasons are above.")
 
 
+def _map(arguments):
+    from tfproject import tools
+    from tfproject.models import saved_models
+
+    directory = arguments.out or arguments.scene.with_name(arguments.scene.stem + "-map")
+    result = tools.map_scene(
+        saved_models.load(arguments.model), arguments.scene, directory, stride=arguments.stride, views=arguments.views,
+        batch_size=arguments.batch_size, bands=arguments.bands, value_range=arguments.value_range,
+    )  # fmt: skip
+    print(result.summary["reading"])
+    print(result.to_text())
+    if result.computed:
+        speed = result.computed / result.seconds
+        print(f"{result.computed:,} windows in {result.seconds:.1f} s ({speed:.0f} windows/s)")
+    print(f"Map: {directory}")
+
+
+def _export(arguments):
+    from tfproject import evaluation, tools
+    from tfproject.data.decoding import decode_images
+    from tfproject.models import saved_models
+
+    saved, images = saved_models.load(arguments.model), None
+    if arguments.images:
+        images, _ = decode_images(evaluation.find_images(arguments.images)[:1000], saved.image_size)
+    suffix = f".{arguments.format}"
+    done = tools.export_model(saved, arguments.out or saved.path.with_suffix(suffix), arguments.format, images)
+    print(f"{done.path}: differs from Keras by {done.largest_difference:.1g} at most, on {done.images} images")
+
+
+def _serve(arguments):
+    from tfproject import tools
+    from tfproject.models import saved_models
+
+    signal.signal(signal.SIGINT, lambda *_: None)  # the server ends itself
+    saved = saved_models.load(arguments.model)
+    tools.serve(saved, arguments.host, arguments.port, abstain_below=arguments.abstain_below)
+
+
 def _profile_model(arguments):
     import json
     import textwrap
@@ -447,7 +541,11 @@ def main(argv=None):
 def _interrupted(*_):
     # Files are written whole or not at all, so it is safe to end at once; a KeyboardInterrupt that is raised inside an
     # import or a traced function comes out as another error.
-    print("\ntfproject: interrupted; what is finished is kept, and training goes on with --resume.", file=sys.stderr)
+    print(
+        "\ntfproject: interrupted; what is finished is kept, and the same command goes on from there "
+        "(with --resume where it has that).",
+        file=sys.stderr,
+    )
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(130)

@@ -121,7 +121,7 @@ def _mean(values):
 
 def _shown(value):
     if isinstance(value, (list, tuple)):
-        return " ".join(value) or "none"
+        return " ".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

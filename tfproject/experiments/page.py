@@ -256,6 +256,6 @@ def hparams_of(trial):
     plain = {}
     for name, value in settings.items():
         if isinstance(value, (list, tuple)):
-            value = " ".join(value) or "none"
+            value = " ".join(map(str, value)) or "none"
         plain[name] = str(value or "all") if name in ("train_images", "val_images") else value
     return plain

@@ -85,6 +85,18 @@ def _task3(data, profile, directory, options):
     }
 
 
+def _task4(data, profile, directory, options):
+    from tfproject.tasks import task4_page, task4_transfer
+
+    report = task4_transfer.run_task(data, profile, directory, **_common(options))
+    return {
+        "heading": "Task 4: transfer learning on buildings",
+        "text": list(task4_page.reading(json.loads((directory / "metrics.json").read_text()))),
+        "figure": ("figures/parts.png", "Accuracy of each part on test."),
+        "report": report.name,
+    }
+
+
 def _task5(data, profile, directory, options):
     from tfproject.tasks import task5_eurosat
 
@@ -104,4 +116,4 @@ def _task5(data, profile, directory, options):
     }
 
 
-TASKS = {"task1": _task1, "task2": _task2, "task3": _task3, "task5": _task5}
+TASKS = {"task1": _task1, "task2": _task2, "task3": _task3, "task4": _task4, "task5": _task5}

@@ -2,8 +2,6 @@
 
 import fnmatch
 
-from tfproject.models import freezing
-
 
 def rates_by_depth(groups, decay=2.6):
     """Learning-rate factors that fall from the output to the image.
@@ -31,6 +29,8 @@ def scale_rates(model, rates):
     Raises:
         UserError: if a name fits no layer with weights that are trained.
     """
+    from tfproject.models import freezing  # TensorFlow takes seconds to import; rates are known without it
+
     optimizer = model.optimizer
     trained = {name: layer.trainable_variables for name, layer in freezing.layers_in(model)}
     trained = {name: variables for name, variables in trained.items() if variables}

@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 
 from tfproject.errors import UserError
-from tfproject.training.fitting import fit
 from tfproject.training.run import Run
 
 
@@ -59,6 +58,8 @@ def fit_stages(build_model, image_set, recipes, directory, **options):
     Raises:
         UserError: as `fit`, or if there is no recipe.
     """
+    from tfproject.training.fitting import fit  # TensorFlow takes seconds to import; stages are made without it
+
     if not recipes:
         raise UserError("A training needs at least one stage; give a recipe for each.")
     directory, run = pathlib.Path(directory), None

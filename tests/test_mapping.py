@@ -1,0 +1,276 @@
+"""Land-cover maps of scenes, against scenes made so that the answer is known."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import Affine
+
+from tfproject.errors import UserError
+from tfproject.models import saved_models
+from tfproject.tools import mapping, scenes
+from tfproject.tools.mapping import Grid, map_scene
+
+CLASSES = ("red", "green", "blue")
+COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
+UTM = Affine(10, 0, 500_000, 0, -10, 4_600_000)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Says which colour a window of 16x16 has most of: a softmax of the mean colour."""
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 20)(image))
+    dense = keras.layers.Dense(3, activation="softmax", name="classes")
+    network = keras.Model(image, dense(x))
+    dense.set_weights([np.eye(3), np.zeros(3)])
+    path = saved_models.save(network, tmp_path_factory.mktemp("model") / "tiny.keras", CLASSES)
+    return saved_models.load(path)
+
+
+def write(path, image, transform=UTM, crs="EPSG:32631", alpha=None, photometric="RGB", **profile):
+    bands = np.moveaxis(image, -1, 0)
+    if alpha is not None:
+        bands = np.concatenate([bands, alpha[None]])
+        profile["alpha"] = "YES"
+    count, height, width = bands.shape
+    profile |= {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": bands.dtype}
+    with rasterio.open(path, "w", crs=crs, transform=transform, photometric=photometric, **profile) as tiff:
+        tiff.write(bands)
+    return path
+
+
+def mosaic(labels, tile=16):
+    return np.repeat(np.repeat(COLOURS[labels], tile, axis=0), tile, axis=1)
+
+
+def read(path):
+    with rasterio.open(path) as tiff:
+        return tiff.read(1)
+
+
+def classify(model, image):
+    mean = image.reshape(-1, 3).mean(axis=0) / 20
+    power = np.exp(mean - mean.max())
+    return power / power.sum()
+
+
+def brute_force(model, image, known, stride, window=16):
+    """Classes and confidences of the cells, pixel by pixel."""
+    height, width = known.shape
+    tops, lefts = (sorted({*range(0, n - window + 1, stride), n - window}) for n in (height, width))
+    total, weight = np.zeros((height, width, 3)), np.zeros((height, width))
+    ramp = np.array([min(i + 0.5, window - i - 0.5) for i in range(window)])
+    for top in tops:
+        for left in lefts:
+            place = np.s_[top : top + window, left : left + window]
+            if known[place].mean() < 0.5:
+                continue
+            pixels = image[place].astype(float)
+            pixels[~known[place]] = pixels[known[place]].mean(axis=0)
+            total[place] += np.outer(ramp, ramp)[:, :, None] * classify(model, pixels)
+            weight[place] += np.outer(ramp, ramp)
+    rows, columns = -(-height // stride), -(-width // stride)
+    classes, confidence = np.zeros((rows, columns), int), np.full((rows, columns), np.nan)
+    for i in range(rows):
+        for j in range(columns):
+            cell = np.s_[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
+            if known[cell].mean() >= 0.5 and weight[cell].sum() > 0:
+                mean = total[cell].sum(axis=(0, 1)) / weight[cell].sum()
+                classes[i, j], confidence[i, j] = mean.argmax() + 1, mean.max()
+    return classes, confidence
+
+
+def one_sentence(error):
+    text = str(error.value)
+    return text.endswith(".") and "\n" not in text
+
+
+def test_a_mosaic_gives_back_its_tiles_where_they_lie(model, tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, (7, 9))
+    scene = write(tmp_path / "scene.tif", mosaic(labels))
+    result = map_scene(model, scene, tmp_path / "map", stride=16)
+    with rasterio.open(tmp_path / "map/classes.tif") as tiff:
+        assert tiff.crs == rasterio.crs.CRS.from_epsg(32631)
+        assert tiff.nodata == 0 and tiff.dtypes == ("uint8",)
+        np.testing.assert_array_equal(tiff.read(1), labels + 1)
+        assert tiff.transform == Affine(160, 0, 500_000, 0, -160, 4_600_000)
+        # By coordinates: the point in the middle of a tile of the scene is that tile's class in the map.
+        for row, column in [(0, 0), (3, 5), (6, 8)]:
+            point = UTM @ (column * 16 + 8, row * 16 + 8)
+            assert next(tiff.sample([point]))[0] == labels[row, column] + 1
+        assert [tiff.colormap(1)[i][:3] for i in (1, 2)] == [(0x3F, 0x90, 0xDA), (0xFF, 0xA9, 0x0E)]
+        assert tiff.tags(1)["CLASS_2"] == "green"
+    counts = np.bincount(labels.ravel(), minlength=3) * 256
+    rows = list(csv.DictReader(open(tmp_path / "map/areas.csv")))
+    assert [int(row["pixels"]) for row in rows] == counts.tolist()
+    np.testing.assert_allclose([float(row["square_metres"]) for row in rows], counts * 100)
+    assert [area["hectares"] for area in result.summary["areas"]] == pytest.approx(counts / 100)
+    assert json.loads((tmp_path / "map/map.json").read_text()) == result.summary
+    assert Image.open(tmp_path / "map/map.png").format == "PNG"
+    assert not (tmp_path / "map/windows.bin").exists()
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 61), (45, 17), (53, 70)])
+@pytest.mark.parametrize("stride", [4, 8, 16])
+def test_odd_sizes_against_brute_force(model, tmp_path, shape, stride):
+    image = np.random.default_rng(shape[1]).integers(0, 256, (-(-shape[0] // 7), -(-shape[1] // 7), 3), np.uint8)
+    image = np.repeat(np.repeat(image, 7, axis=0), 7, axis=1)[: shape[0], : shape[1]]
+    map_scene(model, write(tmp_path / "scene.tif", image), tmp_path / "map", stride=stride)
+    classes, confidence = brute_force(model, image, np.ones(shape, bool), stride)
+    np.testing.assert_array_equal(read(tmp_path / "map/classes.tif"), classes)
+    np.testing.assert_allclose(read(tmp_path / "map/confidence.tif"), confidence, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["value", "alpha", "mask", "nan"])
+def test_no_data_stays_no_data(model, tmp_path, kind):
+    random = np.random.default_rng(1)
+    image = mosaic(random.integers(0, 3, (5, 6)))[:77, :90]
+    known = np.ones((77, 90), bool)
+    known[:20, :30] = known[40:, 70:] = known[50:58, 10:20] = False
+    known[random.random(known.shape) < 0.02] = False
+    path = tmp_path / "scene.tif"
+    if kind == "value":
+        write(path, np.where(known[:, :, None], image, 255), nodata=255)
+    elif kind == "alpha":
+        write(path, image, alpha=np.where(known, 255, 0).astype(np.uint8))
+    elif kind == "mask":
+        write(path, image)
+        with rasterio.open(path, "r+") as tiff:
+            tiff.write_mask(known)
+    else:
+        write(path, np.where(known[:, :, None], image, np.nan).astype(np.float32))
+    value_range = (0, 255) if kind == "nan" else None
+    result = map_scene(model, path, tmp_path / "map", stride=8, value_range=value_range)
+    classes, confidence = brute_force(model, image, known, 8)
+    np.testing.assert_array_equal(read(tmp_path / "map/classes.tif"), classes)
+    np.testing.assert_allclose(read(tmp_path / "map/confidence.tif"), confidence, rtol=1e-4)
+    assert (classes == 0).sum() > 8
+    known_in_given = known & (np.repeat(np.repeat(classes, 8, axis=0), 8, axis=1)[:77, :90] > 0)
+    assert sum(area["pixels"] for area in result.summary["areas"]) == known_in_given.sum()
+    assert result.summary["no_data_pixels"] == known.size - known_in_given.sum()
+
+
+def test_a_scene_without_any_data(model, tmp_path):
+    image = np.full((40, 40, 3), 9, np.uint8)
+    result = map_scene(model, write(tmp_path / "s.tif", image, nodata=9), tmp_path / "map")
+    assert not read(tmp_path / "map/classes.tif").any()
+    assert result.summary["no_data_pixels"] == 1600
+
+
+def test_going_on_after_an_interruption_ends_with_the_same_bytes(model, tmp_path, monkeypatch):
+    image = np.random.default_rng(2).integers(0, 256, (60, 75, 3), np.uint8)
+    scene = write(tmp_path / "scene.tif", image)
+    whole = map_scene(model, scene, tmp_path / "whole", stride=4)
+    rows_of_windows = whole.computed // whole.summary["windows"] * len(Grid(60, 75, 16, 16, 4).tops)
+
+    read_rows, calls = scenes.Scene.rows, []
+
+    def failing(self, start, stop):
+        calls.append(start)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return read_rows(self, start, stop)
+
+    monkeypatch.setattr(scenes.Scene, "rows", failing)
+    with pytest.raises(KeyboardInterrupt):
+        map_scene(model, scene, tmp_path / "parts", stride=4)
+    monkeypatch.setattr(scenes.Scene, "rows", read_rows)
+    assert not (tmp_path / "parts/map.json").exists()
+    record = (tmp_path / "parts/windows.bin").stat().st_size // 4
+    with pytest.raises(UserError) as error:
+        map_scene(model, scene, tmp_path / "parts", stride=8)
+    assert "unfinished" in str(error.value) and one_sentence(error)
+    # A power cut: a record half written, and one whose bytes never reached the disk.
+    with open(tmp_path / "parts/windows.bin", "r+b") as file:
+        file.seek(3 * record + 10)
+        file.write(b"\xff" * 8)
+        file.seek(0, 2)
+        file.write(b"half a record")
+    resumed = map_scene(model, scene, tmp_path / "parts", stride=4)
+    assert resumed.computed == whole.computed * (rows_of_windows - 3) // rows_of_windows
+    for name in ("classes.tif", "confidence.tif", "map.png", "areas.csv", "map.json"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    again = map_scene(model, scene, tmp_path / "parts", stride=4)
+    assert again.computed == 0 and again.summary == whole.summary
+    other = map_scene(model, scene, tmp_path / "parts", stride=8)
+    assert other.computed == other.summary["windows"]
+
+
+def test_results_do_not_depend_on_how_much_is_done_at_once(model, tmp_path, monkeypatch):
+    scene = write(tmp_path / "scene.tif", np.random.default_rng(3).integers(0, 256, (90, 75, 3), np.uint8))
+    map_scene(model, scene, tmp_path / "a", stride=4)
+    monkeypatch.setattr(mapping, "BLOCK_WINDOWS", 30)
+    map_scene(model, scene, tmp_path / "b", stride=4, batch_size=3)
+    np.testing.assert_array_equal(read(tmp_path / "a/classes.tif"), read(tmp_path / "b/classes.tif"))
+    np.testing.assert_allclose(read(tmp_path / "a/confidence.tif"), read(tmp_path / "b/confidence.tif"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_pictures_without_georeference(model, tmp_path, suffix):
+    labels = np.random.default_rng(4).integers(0, 3, (4, 5))
+    Image.fromarray(mosaic(labels)).save(tmp_path / f"scene.{suffix}")
+    result = map_scene(model, tmp_path / f"scene.{suffix}", tmp_path / "map", stride=16)
+    np.testing.assert_array_equal(read(tmp_path / "map/classes.tif"), labels + 1)
+    with rasterio.open(tmp_path / "map/classes.tif") as tiff:
+        assert tiff.crs is None and tiff.transform.is_identity
+    assert {area["square_metres"] for area in result.summary["areas"]} == {None}
+
+
+def test_degrees_are_no_area_and_feet_are_feet(model, tmp_path):
+    image = mosaic(np.zeros((2, 2), int))
+    degrees = write(tmp_path / "a.tif", image, Affine(1e-4, 0, 5, 0, -1e-4, 50), "EPSG:4326")
+    assert map_scene(model, degrees, tmp_path / "a").summary["areas"][0]["hectares"] is None
+    feet = write(tmp_path / "b.tif", image, Affine(0, 3, 1000, 2, 0, 2000), "EPSG:2263")  # turned by a right angle too
+    area = map_scene(model, feet, tmp_path / "b").summary["areas"][0]["square_metres"]
+    assert area == pytest.approx(32 * 32 * 6 * 0.3048006096**2)
+    with rasterio.open(tmp_path / "b/classes.tif") as tiff:
+        assert tiff.transform == Affine(0, 12, 1000, 8, 0, 2000)
+
+
+def test_bands_in_another_order_and_of_16_bits(model, tmp_path):
+    labels = np.random.default_rng(5).integers(0, 3, (4, 5))
+    deep = mosaic(labels).astype(np.uint16) * 10
+    image = np.concatenate([np.full_like(deep[:, :, :1], 60_000), deep[:, :, ::-1]], axis=-1)  # infrared, B, G, R
+    scene = write(tmp_path / "scene.tif", image, photometric="MINISBLACK")
+    with pytest.raises(UserError) as error:
+        map_scene(model, scene, tmp_path / "map")
+    assert "4 bands" in str(error.value) and one_sentence(error)
+    map_scene(model, scene, tmp_path / "map", stride=16, bands=(4, 3, 2))
+    np.testing.assert_array_equal(read(tmp_path / "map/classes.tif"), labels + 1)
+    with scenes.open_scene(scene, (4, 3, 2), (0, 2550)) as opened:
+        np.testing.assert_array_equal(opened.rows(0, 64)[0], mosaic(labels))
+    with scenes.open_scene(scene, (4, 3, 2)) as opened:
+        assert "300 and 2000, the 2nd and 98th percentile" in opened.reading
+
+
+def test_what_is_no_scene_is_one_sentence(model, tmp_path):
+    image = mosaic(np.zeros((3, 3), int))
+    scene = write(tmp_path / "scene.tif", image)
+    (tmp_path / "text.tif").write_text("not an image")
+    (tmp_path / "link.vrt").write_text('<VRTDataset rasterXSize="48" rasterYSize="48"></VRTDataset>')
+    Image.fromarray(image[:, :, 0]).save(tmp_path / "grey.png")
+    (tmp_path / "short.tif").write_bytes(scene.read_bytes()[:2000])
+    cases = {
+        "no.tif": {}, "text.tif": {}, "link.vrt": {}, "grey.png": {}, "short.tif": {},
+        "/vsicurl/http://localhost/a.tif": {}, "scene.tif": {"stride": 5}, "./scene.tif": {"bands": (1, 2, 4)},
+        "../" + tmp_path.name + "/scene.tif": {"views": 3},
+    }  # fmt: skip
+    for i, (name, options) in enumerate(cases.items()):
+        with pytest.raises(UserError) as error:
+            map_scene(model, tmp_path / name, tmp_path / f"map{i}", **options)
+        assert one_sentence(error), str(error.value)
+    with pytest.raises(UserError, match="windows of 16x16"):
+        map_scene(model, write(tmp_path / "small.tif", image[:15]), tmp_path / "map")
+
+
+def test_two_at_once_in_a_directory_are_refused(model, tmp_path):
+    from tfproject.training.run import held
+
+    scene = write(tmp_path / "scene.tif", mosaic(np.zeros((2, 2), int)))
+    with held(tmp_path / "map/.lock"), pytest.raises(UserError, match="in use"):
+        map_scene(model, scene, tmp_path / "map")

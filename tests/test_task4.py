@@ -1,0 +1,203 @@
+import json
+
+import numpy as np
+import pytest
+
+from tfproject.data import audit, buildings, catalog, concatenate
+from tfproject.data.image_set import ImageSet, Origin, Split
+from tfproject.data.synthetic import write_buildings, write_city
+from tfproject.errors import UserError
+from tfproject.evaluation.unknown import unknown_scores
+from tfproject.models.linear_svm import fit_linear_svm
+from tfproject.tasks import task4_transfer as task4
+
+
+def image_set(name, class_names, seed=0, **labels):
+    """Photos of smooth noise: {split: labels}."""
+    random = np.random.default_rng(seed)
+
+    def split(split_name, of_split):
+        small = random.integers(0, 255, (len(of_split), 6, 6, 3))
+        images = np.kron(small, np.ones((1, 6, 6, 1))).astype(np.uint8)
+        return Split(images, np.array(of_split, np.int64), tuple(f"{split_name}{i}.jpg" for i in range(len(of_split))))
+
+    return ImageSet(name, class_names, {k: split(k, v) for k, v in labels.items()}, Origin(name, synthetic=True))
+
+
+def test_the_union_of_two_sets_classes_keeps_what_each_photo_shows():
+    first = image_set("home", ("hall", "unknown"), train=[0, 1], val=[1], test=[0, 1])
+    second = image_set("away", ("hall", "tower"), seed=1, train=[1, 0, 1])
+    both = concatenate(first, second)
+    assert both.class_names == ("hall", "unknown", "tower")
+    assert both.train.labels.tolist() == [0, 1, 2, 0, 2]
+    assert (both.train.images[2:] == second.train.images).all() and len(both.test) == 2
+
+
+def test_a_linear_svm_is_scikit_learns_and_its_cost_the_best_on_validation():
+    from sklearn.datasets import load_iris
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    x, y = load_iris(return_X_y=True)
+    train, val = slice(0, None, 2), slice(1, None, 2)
+    costs = (1e-4, 1e-2, 1.0)
+    svm = fit_linear_svm(x[train], y[train], (x[val], y[val]), costs, seed=3)
+    scaler = StandardScaler().fit(x[train])
+    theirs = {
+        cost: LinearSVC(C=cost, dual="auto", max_iter=10_000, random_state=3).fit(scaler.transform(x[train]), y[train])
+        for cost in costs
+    }
+    accuracies = {cost: their.score(scaler.transform(x[val]), y[val]) for cost, their in theirs.items()}
+    assert svm.accuracies == pytest.approx(accuracies) and svm.cost == max(costs, key=accuracies.get)
+    np.testing.assert_array_equal(svm.predict(x[val]), theirs[svm.cost].predict(scaler.transform(x[val])))
+    probabilities = svm.probabilities(x[val], 5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert (probabilities[:, 3:] == 0).all()
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), svm.predict(x[val]))
+    two = y < 2
+    binary = fit_linear_svm(x[two], y[two], costs=(1.0,))
+    np.testing.assert_array_equal(binary.probabilities(x[two], 2).argmax(axis=1), y[two])
+    with pytest.raises(UserError, match="at least two classes"):
+        fit_linear_svm(x, np.zeros(len(x), int))
+
+
+def test_test_photos_that_training_has_a_duplicate_of_are_left_out():
+    images = image_set("home", ("a", "b"), train=[0, 1] * 10, val=[0, 1], test=[0, 1] * 5)
+    test = images.test.images.copy()
+    test[2] = images.train.images[4]  # identical
+    test[5] = np.clip(images.train.images[7].astype(int) + 3, 0, 255)  # a little brighter
+    test[8] = test[5]  # identical to what is nearly a training photo
+    test[9] = images.val.images[0]  # training has not seen this one
+    splits = {**images.splits, "test": Split(test, images.test.labels, images.test.names)}
+    images = ImageSet("home", images.class_names, splits, images.origin)
+    partners = buildings.duplicates_in(audit.audit(images))
+    distinct = buildings.with_distinct(images, partners).splits["distinct"]
+    assert set(images.test.names) - set(distinct.names) == {"test2.jpg", "test5.jpg", "test8.jpg"}
+    assert len(images.test) == 10
+
+
+def test_draws_per_class_are_nested_and_balance_repeats_evenly():
+    split = image_set("home", ("a", "b", "c"), train=[0] * 12 + [1] * 5 + [2] * 3).train
+    few, more = (buildings.draw_per_class(split, count, seed=1) for count in (2, 4))
+    assert np.bincount(few.labels).tolist() == [2, 2, 2] and np.bincount(more.labels).tolist() == [4, 4, 3]
+    assert set(few.names) < set(more.names)
+    assert set(few.names) != set(buildings.draw_per_class(split, 2, seed=2).names)
+    balanced = buildings.repeat_to_balance(split, seed=1)
+    assert np.bincount(balanced.labels).tolist() == [12, 12, 12] and set(balanced.names) == set(split.names)
+    times = [balanced.names.count(name) for name in split.names]
+    assert set(times[:12]) == {1} and set(times[12:17]) == {2, 3} and set(times[17:]) == {4}
+
+
+def test_unknown_is_told_from_known_by_made_up_probabilities():
+    # Classes a, b and unknown; every pair of an unknown and a known photo is counted by hand.
+    probabilities = np.array([
+        [0.9, 0.0, 0.1], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7],  # of a, b, b: the last is taken for unknown
+        [0.2, 0.3, 0.5], [0.6, 0.1, 0.3],  # unknown
+    ])  # fmt: skip
+    labels = np.array([0, 1, 1, 2, 2])
+    scores = unknown_scores(probabilities, labels, [0, 1])
+    assert scores["known"] == 3 and scores["unknown"] == 2
+    assert scores["known_accuracy"] == pytest.approx(2 / 3) and scores["known_accuracy_among_known"] == 1
+
+    def auroc(rank):
+        pairs = [(u > k) + 0.5 * (u == k) for u in rank[3:] for k in rank[:3]]
+        return sum(pairs) / len(pairs)
+
+    assert scores["auroc_least_sure"] == pytest.approx(auroc(1 - probabilities[:, :2].max(axis=1)))
+    assert scores["auroc_own"] == pytest.approx(auroc(probabilities[:, 2]))
+    assert scores["auroc_least_sure"] != scores["auroc_own"]
+    assert unknown_scores(probabilities[:3], labels[:3], [0, 1])["auroc_own"] is None
+    with pytest.raises(UserError, match="No class is known"):
+        unknown_scores(probabilities, labels, [])
+
+
+TINY = task4.Profile(
+    seeds=(0, 1), small=32, large=32, middle=32, custom_epochs=1, output_epochs=1, tuned_epochs=1, cut_epochs=1,
+    head_epochs=1, per_class=(3, None), longer={3: 1}, cuts=("block2_pool", "block4_pool"),
+    network="tfproject.models.transferred:small_vgg",
+    options={"width": 0.0625, "depth": 1, "head": (8,), "dropout": 0.5}, width=0.125, few=True,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The parts and the learning curves on two toy cities, with the smallest of everything."""
+    root = tmp_path_factory.mktemp("task4")
+    home = str(write_buildings(root / "home", per_class=8, size=(40, 50)))
+    away = str(write_city(root / "away", per_class=7, size=(40, 50)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(task4.PROFILES, "tiny", TINY)
+        patch.setitem(task4.SETS, "toy", (home, away))
+        patch.setattr(catalog, "BUILDING_SIZE", (32, 32))
+        directory = root / "run"
+        page = task4.run_task("toy", "tiny", directory, only=["learning-curves"], progress=False)
+        assert page == directory / "report.html"
+        patch.setattr("tfproject.experiments.transfer._train", lambda *args: pytest.fail("a trial ran twice"))
+        patch.setattr("tfproject.experiments.transfer._fit_svm", lambda *args: pytest.fail("a trial ran twice"))
+        patch.setattr("tfproject.tasks.task4_page.write", lambda study, size, analyses: list(analyses))
+        assert task4.run_task("toy", "tiny", directory, only=["parts"]) == ["parts", "learning-curves"]
+    return directory
+
+
+def test_its_numbers_are_those_of_the_runs(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    runs = {}
+    for trial in metrics["experiments"]["parts"]["trials"]:
+        runs.setdefault(trial["variation"], []).append(
+            json.loads((finished / "runs" / trial["run"] / "metrics.json").read_text())
+        )
+    assert list(runs) == [
+        task4.SCRATCH, task4.CONTINUED, task4.SOFTMAX, task4.SVM, task4.FLOOR, task4.FINE_TUNED, task4.WITH_CITY,
+    ]  # fmt: skip
+    for row in metrics["test"]["parts"]:
+        own = runs[row["variation"]]
+        assert row["distinct"]["mean"] == pytest.approx(np.mean([run["distinct"]["accuracy"] for run in own]))
+        assert row["auroc_own"]["values"] == [run["distinct"]["unknown"]["auroc_own"] for run in own]
+    left_out = metrics["data"]["left_out_of_test"]
+    home, joint = (runs[name][0] for name in (task4.FINE_TUNED, task4.WITH_CITY))
+    assert home["test"]["count"] - len(left_out) == home["distinct"]["count"] == joint["distinct"]["count"]
+    assert len(home["test"]["class_names"]) == 13 and len(joint["test"]["class_names"]) == 20
+    assert sum(sum(row) for row in joint["test"]["confusion"][13:]) == 0  # it is tested on the first city alone
+    frozen = {layer.split("_")[0] for layer in home["frozen"]["layers"]}
+    assert frozen == {"block1", "block2", "block3", "block4"}
+    assert runs[task4.SOFTMAX][0]["frozen"]["layers"][-1] == "dense"
+    curves = {(row["group"], row["train_images"]) for row in metrics["test"]["learning-curves"]}
+    assert len(curves) == 4 and ("from scratch", 13 * 3) in curves
+
+
+def test_the_frozen_part_was_run_once_for_all_trials_that_share_it(finished):
+    from tfproject.training.feature_store import RECORD
+
+    # With random weights each seed has a frozen part of its own; in training and in testing it is the same one.
+    of_cut = list(finished.glob("features/block4_pool-*"))
+    assert len(of_cut) == 2
+    for folder in of_cut:
+        names = np.fromfile(folder / "index", RECORD)["name"]
+        assert len(set(names.tolist())) == len(names)
+
+
+def test_its_page_and_what_it_publishes(finished, tmp_path):
+    page = (finished / "report.html").read_text()
+    assert "look at the building" in page and "checked bit by bit" in page
+    figures = {path.stem for path in finished.glob("figures/*.png")}
+    assert {"parts", "photos", "learning-curves", "gradcam", "way1-curves", "way7-confusion"} <= figures
+    header, *rows = (finished / "parts-test.csv").read_text().splitlines()
+    assert header.startswith("variation,group,train_images") and len(rows) == 7
+    goal = task4.publish(finished, tmp_path)
+    assert goal == tmp_path / "results" / "task4-losses"
+    assert (goal / "report.html").read_text() == page and len(list(goal.glob("runs/*/metrics.json"))) == len(
+        list(finished.glob("runs/*/metrics.json"))
+    )
+    assert any(goal.glob("runs/*/stage-1/history.csv")) and not any(goal.glob("**/*.keras"))
+    with pytest.raises(UserError, match="no finished Task 4"):
+        task4.publish(tmp_path, tmp_path)
+
+
+def test_what_it_refuses(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no experiment 'cutz'"):
+        task4.run_task("synthetic", "quick", tmp_path, only=["cutz"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="task1 --data real"):
+        task4.run_task("real", "cpu", tmp_path)
+    with pytest.raises(UserError, match="no protocol '60/40'"):
+        buildings.load("synthetic-buildings", 32, protocol="60/40")

@@ -1,0 +1,189 @@
+"""Large scenes read a few rows at a time, as RGB of 8 bits, with what is no data and where on Earth they lie."""
+
+import contextlib
+import dataclasses
+import pathlib
+import warnings
+from typing import Any
+
+import numpy as np
+
+from tfproject.errors import UserError
+
+# The first bytes of what is read, as GDAL has other formats that fetch files or addresses of their own (VRT, WMS).
+DRIVERS = {
+    b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff",
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"\0\0\0\x0cjP": "JP2OpenJPEG",
+}  # fmt: skip
+CACHE_MEGABYTES = 256  # GDAL's own cache of decoded blocks; by default a share of the machine's memory
+SAMPLE_SIDE = 1024  # pixels: of the reduced scene from which the range of values is read
+PERCENTILES = (2, 98)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scene:
+    """An open scene.
+
+    Attributes:
+        path: its file.
+        height, width: in pixels.
+        bands: the numbers, from 1, of the bands taken as red, green and blue.
+        value_range: the values that become 0 and 255; None where the scene has 8 bits and is taken as it is.
+        crs: rasterio's CRS, or None.
+        transform: from pixels to the CRS' coordinates, an affine.Affine, or None without a georeference.
+        reading: a sentence that says which bands are taken and how they are scaled.
+        dataset: rasterio's open dataset.
+    """
+
+    path: pathlib.Path
+    height: int
+    width: int
+    bands: tuple[int, int, int]
+    value_range: tuple[float, float] | None
+    crs: Any
+    transform: Any
+    reading: str
+    dataset: Any
+
+    def rows(self, start, stop):
+        """The rows from start to before stop.
+
+        Returns:
+            (pixels, known): uint8 (n, width, 3), 0 where there is no data, and bool (n, width), False there.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        import rasterio
+
+        window = rasterio.windows.Window(0, start, self.width, stop - start)
+        try:
+            values = self.dataset.read(self.bands, window=window)
+            known = _known(self.dataset, self.bands, values, window=window)
+        except rasterio.errors.RasterioError as error:
+            raise UserError(
+                f"{self.path} is damaged: its rows {start} to {stop - 1} cannot be read; get it anew."
+            ) from error
+        pixels = values if self.value_range is None else _scaled(values, *self.value_range)
+        return np.moveaxis(np.where(known, pixels, 0), 0, -1), known
+
+    def pixel_area(self):
+        """Square metres of a pixel; None unless the CRS is projected."""
+        if self.crs is None or self.transform is None or not self.crs.is_projected:
+            return None
+        return abs(self.transform.determinant) * self.crs.linear_units_factor[1] ** 2
+
+
+@contextlib.contextmanager
+def open_scene(path, bands=None, value_range=None):
+    """Open a scene for reading; a context manager.
+
+    Args:
+        path: a GeoTIFF, JPEG 2000, PNG or JPEG file with three bands or more. No-data may be said by a value, an alpha
+            band, a mask or NaN.
+        bands: the numbers, from 1, of red, green and blue; None takes those that the file calls so, or the three of
+            a file that has three.
+        value_range: (low, high), which become 0 and 255, linearly; what lies beyond is clipped. None takes 8 bits as
+            they are, and from the 2nd to the 98th percentile of all three bands together of any other kind.
+
+    Yields:
+        Scene.
+
+    Raises:
+        UserError: if it cannot be read, or its bands are not red, green and blue.
+    """
+    try:
+        import rasterio
+    except ImportError as error:
+        raise UserError("Scenes are read with rasterio, which is missing; pip install 'tfproject[map]'.") from error
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; give a scene as GeoTIFF, JPEG 2000, PNG or JPEG.")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            dataset = stack.enter_context(rasterio.open(path.resolve(), driver=_driver(path)))
+        except (rasterio.errors.RasterioError, OSError, KeyError) as error:
+            raise UserError(
+                f"{path} cannot be read as a scene; give a whole GeoTIFF, JPEG 2000, PNG or JPEG file."
+            ) from error
+        bands = _bands(dataset, path, bands)
+        kinds = {np.dtype(dataset.dtypes[band - 1]) for band in bands}
+        if any(kind.kind not in "uif" for kind in kinds):
+            raise UserError(f"{path} has pixels of kind {min(map(str, kinds))}; give real numbers.")
+        found = value_range
+        if value_range is None and kinds != {np.dtype(np.uint8)}:
+            found = _range(dataset, bands, path)
+        elif value_range is not None and not value_range[0] < value_range[1]:
+            raise UserError(f"The values {value_range[0]} to {value_range[1]} are no range; give a low and a high one.")
+        placed = dataset.crs is not None or not dataset.transform.is_identity
+        yield Scene(
+            path=path, height=dataset.height, width=dataset.width, bands=bands, value_range=found,
+            crs=dataset.crs, transform=dataset.transform if placed else None,
+            reading=_reading(bands, dataset, found, value_range), dataset=dataset,
+        )  # fmt: skip
+
+
+def _driver(path):
+    with open(path, "rb") as file:
+        beginning = file.read(8)
+    return DRIVERS[next((start for start in DRIVERS if beginning.startswith(start)), beginning)]
+
+
+def _bands(dataset, path, bands):
+    if bands is not None:
+        bands = tuple(bands)
+        if len(bands) != 3 or not all(1 <= band <= dataset.count for band in bands):
+            raise UserError(f"{path} has the bands 1 to {dataset.count}; give three of them, not {bands}.")
+        return bands
+    meaning = [colour.name for colour in dataset.colorinterp]
+    if all(meaning.count(colour) == 1 for colour in ("red", "green", "blue")):
+        return tuple(meaning.index(colour) + 1 for colour in ("red", "green", "blue"))
+    if dataset.count == 3 and set(meaning) <= {"gray", "undefined"}:
+        return 1, 2, 3
+    raise UserError(
+        f"{path} has {dataset.count} band{'s' * (dataset.count > 1)} ({', '.join(meaning[:6])}"
+        f"{', ...' * (len(meaning) > 6)}), which are not red, green and blue; "
+        + ("name the three, such as bands 4 3 2." if dataset.count > 2 else "give an RGB scene.")
+    )
+
+
+def _known(dataset, bands, values, **place):
+    known = dataset.dataset_mask(**place) > 0
+    if values.dtype.kind == "f":
+        known &= np.isfinite(values).all(axis=0)
+    return known
+
+
+def _range(dataset, bands, path):
+    import rasterio
+
+    shrink = max(1, dataset.height / SAMPLE_SIDE, dataset.width / SAMPLE_SIDE)
+    shape = (max(1, int(dataset.height / shrink)), max(1, int(dataset.width / shrink)))
+    try:
+        values = dataset.read(bands, out_shape=(3, *shape))
+        known = _known(dataset, bands, values, out_shape=shape)
+    except rasterio.errors.RasterioError as error:
+        raise UserError(f"{path} is damaged: its pixels cannot be read; get it anew.") from error
+    values = values[:, known]
+    low, high = np.percentile(values, PERCENTILES) if values.size else (0, 0)
+    if not low < high:
+        raise UserError(f"{path} has nearly the same value everywhere, {low:g}; give the range that its values have.")
+    return float(low), float(high)
+
+
+def _scaled(values, low, high):
+    with np.errstate(invalid="ignore"):  # NaN is no data and becomes 0 later
+        share = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+        return np.rint(np.clip(np.nan_to_num(share), 0, 255)).astype(np.uint8)
+
+
+def _reading(bands, dataset, value_range, given):
+    kinds = ", ".join(sorted({dataset.dtypes[band - 1] for band in bands}))
+    text = f"Bands {', '.join(map(str, bands))} of {dataset.count} are red, green and blue ({kinds})"
+    if value_range is None:
+        return text + "."
+    source = "" if given else ", the 2nd and 98th percentile of the scene,"
+    return f"{text}; {value_range[0]:g} and {value_range[1]:g}{source} become 0 and 255."
