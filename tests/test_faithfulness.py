@@ -60,13 +60,13 @@ def trained():
 
 
 @pytest.fixture(scope="module")
-def test_images():
+def unseen():
     return planted(18, seed=2)
 
 
 @pytest.fixture(scope="module")
-def sanity(trained, test_images):
-    return sanity_check(trained, test_images[0], levels=3, draws=2, samples=5)
+def sanity(trained, unseen):
+    return sanity_check(trained, unseen[0], levels=3, draws=2, samples=5)
 
 
 def mass(maps, mask):
@@ -90,8 +90,8 @@ def broken(network, methods):
 
 
 @pytest.fixture(scope="module")
-def rows(trained, test_images, sanity):
-    images = test_images[0]
+def rows(trained, unseen, sanity):
+    images = unseen[0]
     broken_sanity = sanity_check(trained, images, levels=2, draws=1, explain=broken)
     broken_maps = broken(None, None)(images, None)
     maps = attribute(trained, images, samples=5)
@@ -100,8 +100,8 @@ def rows(trained, test_images, sanity):
     return {row["method"]: row for row in ours + theirs}
 
 
-def test_methods_that_pass_find_the_planted_patch(trained, test_images, rows):
-    images, _, decisive, other = test_images
+def test_methods_that_pass_find_the_planted_patch(trained, unseen, rows):
+    images, _, decisive, other = unseen
     maps = attribute(trained, images, samples=5)
     assert all(rows[method]["passes"] for method in METHODS)
     for method, found in maps.items():
@@ -123,16 +123,16 @@ def test_a_random_map_is_no_better_than_chance(rows):
     assert rows["random"]["deletion_gain_low"] < 0 < rows["random"]["deletion_gain_high"]
 
 
-def test_maps_of_another_class_are_found_out(trained, test_images):
+def test_maps_of_another_class_are_found_out(trained, unseen):
     """The evidence for another class does not lie in the patch that decides for this one."""
-    images, labels, decisive, _ = test_images
+    images, labels, decisive, _ = unseen
     wrong = attribute(trained, images, (labels + 1) % CLASSES, ("gradcam",))
     right = attribute(trained, images, labels, ("gradcam",))
     gains = [deletion_insertion(trained, images, maps, labels).gain("deletion", "gradcam") for maps in (wrong, right)]
     assert gains[0].high < gains[1].low
 
 
-def test_randomisation_goes_from_the_top_down(trained, test_images):
+def test_randomisation_goes_from_the_top_down(trained, unseen):
     seen = []
 
     def watch(network, methods):
@@ -143,7 +143,7 @@ def test_randomisation_goes_from_the_top_down(trained, test_images):
         return maps
 
     before = trained.get_weights()
-    check = sanity_check(trained, test_images[0][:2], levels=3, draws=2, explain=watch)
+    check = sanity_check(trained, unseen[0][:2], levels=3, draws=2, explain=watch)
     assert check.layer_names == ("classes", "conv3", "conv2", "conv1") and check.randomised == (1, 2, 4)
     learnt = seen[0]
     for values in (seen[1:4], seen[4:]):  # the two draws
@@ -185,16 +185,16 @@ def test_what_is_measured_of_the_data_stays():
     assert np.abs(seen["depthwise"][0] - learnt["depthwise"].layer.get_weights()[0]).min() > 0
 
 
-def test_the_sanity_check_repeats_and_depends_on_its_seed(trained, test_images, sanity):
-    images = test_images[0]
+def test_the_sanity_check_repeats_and_depends_on_its_seed(trained, unseen, sanity):
+    images = unseen[0]
     again = sanity_check(trained, images, methods="gradcam", levels=3, draws=2)
     np.testing.assert_allclose(again.rank_correlation["gradcam"], sanity.rank_correlation["gradcam"], atol=1e-4)
     other = sanity_check(trained, images, methods="gradcam", levels=3, draws=2, seed=1)
     assert np.abs(other.rank_correlation["gradcam"] - again.rank_correlation["gradcam"]).max() > 0.01
 
 
-def test_curves_by_hand(trained, test_images):
-    images = test_images[0][:2]
+def test_curves_by_hand(trained, unseen):
+    images = unseen[0][:2]
     classes = np.array([2, 1])
     maps = {"x": np.random.default_rng(0).permutation(2 * SIDE * SIDE).reshape(2, SIDE, SIDE) - 500.0}
     curves = deletion_insertion(trained, images, maps, classes, steps=3, blur=0.1, batch_size=5)
@@ -215,8 +215,8 @@ def test_curves_by_hand(trained, test_images):
     np.testing.assert_allclose(curves.areas("deletion", "x"), (p[:, 0] / 2 + p[:, 1] + p[:, 2] + p[:, 3] / 2) / 3)
 
 
-def test_the_control_is_the_map_elsewhere(trained, test_images):
-    images, labels, decisive, _ = test_images
+def test_the_control_is_the_map_elsewhere(trained, unseen):
+    images, labels, decisive, _ = unseen
     curves = deletion_insertion(trained, images, {"patch": decisive.astype(float)}, labels)
     assert curves.gain("deletion", "patch").low > 0.2
     # The pixels of the patch alone are 11 %: with them gone the class is, with those of the moved patch mostly not.
@@ -290,8 +290,8 @@ def test_verdicts(passes, deletion, insertion, words):
     assert verdict(passes, Interval(*deletion), Interval(*insertion)) == words
 
 
-def test_what_cannot_be(trained, test_images):
-    images = test_images[0]
+def test_what_cannot_be(trained, unseen):
+    images = unseen[0]
     with pytest.raises(UserError, match="shape"):
         deletion_insertion(trained, images, {"x": np.zeros((3, SIDE, SIDE))})
     with pytest.raises(UserError, match="at least one"):

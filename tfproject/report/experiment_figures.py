@@ -87,6 +87,12 @@ def accuracy(rows, trials, baseline):
     if means:
         margin = max(0.02, 0.35 * (max(means) - min(means)))
         axes.set_xlim(max(0, min(means) - margin), min(1, max(means) + margin))
+    finish_accuracy_rows(figure, axes)
+    return figure
+
+
+def finish_accuracy_rows(figure, axes):
+    """What every figure of one accuracy a row has: the axis in percent, and each label once in the legend."""
     axes.set_xlabel("accuracy")
     axes.xaxis.set_major_formatter(_percent())
     axes.grid(axis="x")
@@ -95,7 +101,6 @@ def accuracy(rows, trials, baseline):
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles))
     figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=2)
-    return figure
 
 
 @styled

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tfproject.report import style
+from tfproject.report.experiment_figures import finish_accuracy_rows
 from tfproject.report.figures import _figure, _percent
 from tfproject.report.style import styled
 
@@ -63,14 +64,8 @@ def parts(rows):
             axes.plot(row["published"], place, "x", color=style.INK, label="the course project (another edition)")
     axes.set_yticks(range(len(rows)), [row["part"] for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set(xlim=(0, 1), xlabel="accuracy")
-    axes.xaxis.set_major_formatter(_percent())
-    axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    once = dict(zip(labels, handles))
-    figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=2)
+    axes.set_xlim(0, 1)
+    finish_accuracy_rows(figure, axes)
     return figure
 
 

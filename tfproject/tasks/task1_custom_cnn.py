@@ -9,6 +9,7 @@ import pathlib
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.training.recipe import Recipe
+from tfproject.training.run import RECORD
 
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
 CUSTOM = Recipe(
@@ -21,6 +22,7 @@ LIMITS = (
     "and other kinds of picture were not tested.",
     "Every image gets one of the ten classes, whatever it shows.",
 )
+RESULTS = pathlib.Path("results", "task1-custom-cnn")
 SAVED_AS = {"custom_cnn": "cifar10_custom_cnn", "whitened_cnn": "cifar10_best"}
 
 
@@ -328,10 +330,6 @@ def _cost_sections(folder, metrics):
     return sections
 
 
-RESULTS = pathlib.Path("results", "task1-custom-cnn")
-OF_A_RUN = ("recipe.json", "environment.json", "history.csv", "metrics.json")  # with the last, it is finished
-
-
 def publish(directory, root="."):
     """Copy the models with their cards to saved_models/, the numbers and figures to results/, and tell the README.
 
@@ -356,7 +354,7 @@ def publish(directory, root="."):
         name, seed = run.directory.name.split("-seed")
         if seed == "0":
             model_card.publish(run, pathlib.Path(root, "saved_models"), SAVED_AS[name])
-        _copy(directory, goal, [run.directory / file for file in OF_A_RUN])
+        _copy(directory, goal, [run.directory / file for file in RECORD])
     written = [directory / "metrics.json", directory / "report.html"]
     _copy(directory, goal, [*filter(pathlib.Path.exists, written), *directory.glob("cost/*"),
                             *directory.glob("figures/*.png")])  # fmt: skip
@@ -373,7 +371,7 @@ def _reuse(root, directory):
                 for saved, own in (("keras", "model.keras"), ("json", "model.json")):
                     path = root / "saved_models" / f"{SAVED_AS[name]}.{saved}"
                     _copy(path.parent, directory / run.name, [path], own)
-            _copy(run, directory / run.name, [run / file for file in OF_A_RUN])
+            _copy(run, directory / run.name, [run / file for file in RECORD])
 
 
 def _copy(source, goal, paths, name=None):

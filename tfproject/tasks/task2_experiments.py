@@ -9,7 +9,9 @@ from tfproject.experiments.experiment import Experiment, Variation
 from tfproject.experiments.statistics import compare
 from tfproject.files import write_atomically
 from tfproject.training.recipe import Recipe
+from tfproject.training.run import RECORD
 
+RESULTS = pathlib.Path("results", "task2-experiments")
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
 
 
@@ -72,7 +74,6 @@ FIXED, SCALED = "learning rate fixed", "learning rate scaled with the batch"
 
 # The course project's own runs on CIFAR-10: 10 epochs, accuracy on test at the epoch where that was highest.
 PUBLISHED = {"none": 0.786, "augmentation": 0.813, "batch 512": 0.801, "BatchNorm": 0.847, "dropout": 0.836}
-PUBLISHED_FILES = ("recipe.json", "environment.json", "history.csv", "metrics.json")  # with the last, it is finished
 OVERFIT_ACCURACY, OVERFIT_GAP = 0.99, 0.20
 
 
@@ -392,9 +393,6 @@ def _reuse(results, directory):
             _copy_run(run, goal)
 
 
-RESULTS = pathlib.Path("results", "task2-experiments")
-
-
 def publish(directory, goal=RESULTS):
     """Copy a study's tables, figures, numbers and page, and the numbers of each run.
 
@@ -422,6 +420,6 @@ def publish(directory, goal=RESULTS):
 
 
 def _copy_run(run, goal):
-    for name in PUBLISHED_FILES:
+    for name in RECORD:
         if (run / name).exists():  # one that diverged in its first epoch has no history
             write_atomically(goal / name, (run / name).read_bytes())

@@ -53,6 +53,10 @@ def held(path):
         yield
 
 
+# What tells of a run without its weights, as results are published; with the last, a run is finished.
+RECORD = ("recipe.json", "environment.json", "history.csv", "metrics.json")
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A directory with what one training was made of and what came out.
