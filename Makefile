@@ -6,7 +6,7 @@ REQUIREMENTS ?= requirements.txt
 BIN = .venv/bin
 INSTALLED = .venv/installed-$(notdir $(REQUIREMENTS))
 
-.PHONY: study test bench tensorboard requirements clean
+.PHONY: study test faults bench report docs notebooks tensorboard requirements clean
 
 study: $(INSTALLED)
 	$(BIN)/tfproject study --data $(DATA) --profile $(PROFILE)
@@ -14,10 +14,26 @@ study: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+# Processes killed, disks filled, files damaged; the small disks need root.
+faults: $(INSTALLED)
+	$(BIN)/python -m pytest tests/faults -m ""
+
 # One after the other, as they would disturb each other; on the real image sets, about an hour.
 bench: $(INSTALLED)
 	for script in input_pipeline cost_against_profiler training_memory interpret frozen_prefix; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# The notebooks with their outputs, made anew from their scripts; with DATA=real finished runs come from results/.
+notebooks: $(INSTALLED)
+	PROFILE=$(PROFILE) $(BIN)/python notebooks/execute.py
+
+# From the files in results/ alone; changes nothing where nothing changed.
+report: $(INSTALLED)
+	$(BIN)/tfproject report
+
+# The pages of docs/ and the packages' docstrings, into build/site.
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --strict --quiet
 
 tensorboard: $(INSTALLED)
 	$(BIN)/tensorboard --logdir runs

@@ -72,13 +72,13 @@ def test_help_answers_at_once_without_tensorflow():
         (["evaluate", "{model}", "--data", "synthetic-objects"], "knows the classes red, green, blue"),
         (["interpret", "{model}", "--data", "synthetic-objects"], "knows the classes red, green, blue"),
         (["task3", "--publish"], "publish from the folder of tfproject's own repository"),
-        (["task5", "--epochs", "0"], "epochs is 0"),
-        (["task5", "--epochs", "many"], "invalid int value: 'many'"),
-        (["task5", "--optimizer", "adamax"], "one of sgd"),
-        (["task5", "--augment", "rotate", "--run-dir", "{tmp}/run"], "Unknown augmentation 'rotate'"),
-        (["task5", "--data", "{folder}", "--on-bad-image", "fail"], "broken.jpg"),
+        (["train", "--epochs", "0"], "epochs is 0"),
+        (["train", "--epochs", "many"], "invalid int value: 'many'"),
+        (["train", "--optimizer", "adamax"], "one of sgd"),
+        (["train", "--augment", "rotate", "--run-dir", "{tmp}/run"], "Unknown augmentation 'rotate'"),
+        (["train", "--data", "{folder}", "--on-bad-image", "fail"], "broken.jpg"),
         (["task5", "--publish"], "publish from the folder of tfproject's own repository"),
-        (["task5", "--split-files", "{tmp}/lists"], "lists"),
+        (["train", "--split-files", "{tmp}/lists"], "lists"),
         (["data", "check", "{tmp}/nowhere"], "nowhere"),
     ],
 )
@@ -140,9 +140,9 @@ def test_data_check_counts_and_lists(folder, tmp_path, capsys):
     assert "broken.jpg" in (tmp_path / "audit.json").read_text()
 
 
-def test_task5_trains_tests_and_describes_and_resumes(folder, tmp_path, capsys):
+def test_train_trains_tests_and_describes_and_resumes(folder, tmp_path, capsys):
     directory = tmp_path / "run"
-    arguments = ["task5", "--data", str(folder), "--profile", "quick", "--network", "custom_cnn", "--epochs", "2",
+    arguments = ["train", "--data", str(folder), "--profile", "quick", "--network", "custom_cnn", "--epochs", "2",
                  "--batch-size", "20", "--optimizer", "sgd", "--run-dir", str(directory)]  # fmt: skip
     assert cli.main(arguments) == 0
     text = capsys.readouterr().out
@@ -171,7 +171,7 @@ def test_task5_trains_tests_and_describes_and_resumes(folder, tmp_path, capsys):
 
 def test_ctrl_c_ends_with_one_line(tmp_path):
     process = subprocess.Popen(
-        [*COMMAND, "task5", "--run-dir", str(tmp_path / "run"), "--epochs", "50"], stderr=subprocess.PIPE, text=True
+        [*COMMAND, "train", "--run-dir", str(tmp_path / "run"), "--epochs", "50"], stderr=subprocess.PIPE, text=True
     )
     while not (tmp_path / "run" / "recipe.json").exists() and process.poll() is None:
         time.sleep(0.1)
@@ -179,19 +179,6 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1].startswith("tfproject: interrupted") and "Traceback" not in errors
-
-
-def test_the_study_runs_on_generated_images_and_runs_nothing_twice(tmp_path):
-    from tfproject.tasks import study
-
-    page = study.run_study("synthetic", "quick", tmp_path, only=["task5"], overrides={"epochs": 1})
-    text = page.read_text()
-    assert "test tiles right" in text and 'href="task5/report.html"' in text
-    assert (tmp_path / "task5" / "report.html").exists()
-    model = tmp_path / "task5" / "model.keras"
-    before = model.stat().st_mtime_ns
-    study.run_study("synthetic", "quick", tmp_path, only=["task5"], overrides={"epochs": 1})
-    assert model.stat().st_mtime_ns == before
 
 
 def test_the_study_shows_every_task_that_was_run_in_their_order(tmp_path, monkeypatch):

@@ -74,14 +74,16 @@ def test_empty_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.tif", "a.webp"])
 @pytest.mark.parametrize("part", [0.3, 0.7])
-def test_truncated(tmp_path, name, part):
-    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+@pytest.mark.parametrize("lenient", [False, True])
+def test_truncated_whatever_another_library_asked_of_pillow(tmp_path, monkeypatch, name, part, lenient):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     path = tmp_path / name
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     assert reason_of(path)
-    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    assert decode_images([path])[1].keys() == {0}
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is lenient
 
 
 def test_a_broken_file_is_refused_wherever_it_is_broken(quarters):

@@ -161,3 +161,10 @@ def test_names_that_do_not_exist_or_are_not_unique_are_told():
         freezing.freeze_until(twins, "dense")
     freezing.freeze_until(twins, "left/dense")
     assert [row.frozen for row in freezing.table(twins)] == [True, False]
+
+
+def test_what_was_frozen_in_part_is_trained_again():
+    model = nested()
+    everything = trained_layers(model)
+    assert trained_layers(freezing.freeze_until(model, "part")) < everything
+    assert trained_layers(freezing.unfreeze(model)) == everything

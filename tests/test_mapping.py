@@ -64,7 +64,7 @@ def brute_force(model, image, known, stride, window=16):
     height, width = known.shape
     tops, lefts = (sorted({*range(0, n - window + 1, stride), n - window}) for n in (height, width))
     total, weight = np.zeros((height, width, 3)), np.zeros((height, width))
-    ramp = np.array([min(i + 0.5, window - i - 0.5) for i in range(window)])
+    ramp = np.array([min(i + 0.5, window - i - 0.5) / window for i in range(window)]) ** mapping.SHARPNESS
     for top in tops:
         for left in lefts:
             place = np.s_[top : top + window, left : left + window]
@@ -74,15 +74,21 @@ def brute_force(model, image, known, stride, window=16):
             pixels[~known[place]] = pixels[known[place]].mean(axis=0)
             total[place] += np.outer(ramp, ramp)[:, :, None] * classify(model, pixels)
             weight[place] += np.outer(ramp, ramp)
-    rows, columns = -(-height // stride), -(-width // stride)
-    classes, confidence = np.zeros((rows, columns), int), np.full((rows, columns), np.nan)
-    for i in range(rows):
-        for j in range(columns):
-            cell = np.s_[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
-            if known[cell].mean() >= 0.5 and weight[cell].sum() > 0:
-                mean = total[cell].sum(axis=(0, 1)) / weight[cell].sum()
-                classes[i, j], confidence[i, j] = mean.argmax() + 1, mean.max()
+    edges = [cell_edges(length, stride, window) for length in (height, width)]
+    classes, confidence = (np.full([len(e) - 1 for e in edges], empty) for empty in (0, np.nan))
+    for i, j in np.ndindex(classes.shape):
+        cell = np.s_[edges[0][i] : edges[0][i + 1], edges[1][j] : edges[1][j + 1]]
+        if known[cell].mean() >= 0.5 and weight[cell].sum() > 0:
+            mean = total[cell].sum(axis=(0, 1)) / weight[cell].sum()
+            classes[i, j], confidence[i, j] = mean.argmax() + 1, mean.max()
     return classes, confidence
+
+
+def cell_edges(length, stride, window=16):
+    """Where cells begin and end so that the middle of the first window, at window / 2, is the middle of a cell."""
+    edge = window / 2 - stride / 2
+    assert edge == int(edge)
+    return [0, *(e for e in range(int(edge) % stride, length, stride) if e > 0), length]
 
 
 def one_sentence(error):
@@ -113,6 +119,33 @@ def test_a_mosaic_gives_back_its_tiles_where_they_lie(model, tmp_path):
     assert json.loads((tmp_path / "map/map.json").read_text()) == result.summary
     assert Image.open(tmp_path / "map/map.png").format == "PNG"
     assert not (tmp_path / "map/windows.bin").exists()
+
+
+def test_cells_lie_in_the_middle_of_their_windows(model, tmp_path):
+    labels = np.random.default_rng(7).integers(0, 3, (6, 8))
+    scene = write(tmp_path / "scene.tif", mosaic(labels))
+    for stride in (2, 4, 8):
+        map_scene(model, scene, tmp_path / f"map{stride}", stride=stride)
+        with rasterio.open(tmp_path / f"map{stride}/classes.tif") as tiff:
+            # Every tile's middle is the middle of a cell, and that cell says what the tile is.
+            points = [UTM @ (16 * column + 8, 16 * row + 8) for row, column in np.ndindex(labels.shape)]
+            np.testing.assert_array_equal([value[0] - 1 for value in tiff.sample(points)], labels.ravel())
+            cells = np.array([~tiff.transform @ point for point in points])
+            np.testing.assert_allclose(cells % 1, 0.5)
+            left, bottom, right, top = tiff.bounds
+            assert left <= 500_000 and right >= 500_000 + 1280 and top >= 4_600_000 and bottom <= 4_600_000 - 960
+            assert (tiff.read(1) > 0).all()  # the whole scene has a class
+
+
+def test_what_a_killed_call_left_is_removed_and_another_s_rows_are_not(model, tmp_path):
+    scene = write(tmp_path / "scene.tif", mosaic(np.zeros((3, 3), int)))
+    whole = map_scene(model, scene, tmp_path / "map", stride=8)
+    for name in (".classes.tif.ab12.tif", ".map.png.x1y2", "windows.bin"):
+        (tmp_path / "map" / name).write_bytes(b"half")
+    (tmp_path / "map/windows.json").write_text('{"another": "map"}')
+    assert map_scene(model, scene, tmp_path / "map", stride=8).summary == whole.summary
+    assert not list((tmp_path / "map").glob(".*.tif")) and not (tmp_path / "map/.map.png.x1y2").exists()
+    assert (tmp_path / "map/windows.bin").read_bytes() == b"half"
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 61), (45, 17), (53, 70)])
@@ -150,7 +183,7 @@ def test_no_data_stays_no_data(model, tmp_path, kind):
     np.testing.assert_array_equal(read(tmp_path / "map/classes.tif"), classes)
     np.testing.assert_allclose(read(tmp_path / "map/confidence.tif"), confidence, rtol=1e-4)
     assert (classes == 0).sum() > 8
-    known_in_given = known & (np.repeat(np.repeat(classes, 8, axis=0), 8, axis=1)[:77, :90] > 0)
+    known_in_given = known & (np.repeat(np.repeat(classes, 8, axis=0), 8, axis=1)[4:81, 4:94] > 0)
     assert sum(area["pixels"] for area in result.summary["areas"]) == known_in_given.sum()
     assert result.summary["no_data_pixels"] == known.size - known_in_given.sum()
 
@@ -229,7 +262,7 @@ def test_degrees_are_no_area_and_feet_are_feet(model, tmp_path):
     area = map_scene(model, feet, tmp_path / "b").summary["areas"][0]["square_metres"]
     assert area == pytest.approx(32 * 32 * 6 * 0.3048006096**2)
     with rasterio.open(tmp_path / "b/classes.tif") as tiff:
-        assert tiff.transform == Affine(0, 12, 1000, 8, 0, 2000)
+        assert tiff.transform == Affine(0, 12, 994, 8, 0, 1996)  # cells begin two pixels before the scene
 
 
 def test_bands_in_another_order_and_of_16_bits(model, tmp_path):

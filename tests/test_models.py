@@ -32,9 +32,11 @@ def test_models_take_pixels_and_give_probabilities(name, size, tmp_path):
     np.testing.assert_array_equal(again.predict(pixels, verbose=0), probabilities)
 
 
-def test_the_whitening_layer_makes_white_noise_of_patches():
+def test_the_whitening_layer_makes_white_noise_of_patches(monkeypatch):
+    from tfproject.models import whitened
     from tfproject.models.whitened import whitened_cnn
 
+    monkeypatch.setattr(whitened, "FLOOR", 5e-4)  # below all directions of these images
     pixels = np.random.default_rng(0).integers(0, 256, (200, 4, 4, 3))
     images = np.repeat(np.repeat(pixels, 4, axis=1), 4, axis=2).astype(np.uint8)  # neighbours alike, as in photos
     model = whitened_cnn((16, 16, 3), 3, images=images, widths=(8, 8, 8))

@@ -285,11 +285,12 @@ class TestOutput:
         predictions.to_csv(tmp_path / "out.csv")
         with open(tmp_path / "out.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = csv.reader(file)
-        assert header == ["file", "class", "probability", *CLASSES]
+        assert header == ["file", "class", "probability", "abstains", *CLASSES]
         assert [row[0] for row in rows] == list(predictions.names)
         assert [row[1] for row in rows] == predictions.classes
         np.testing.assert_allclose([float(row[2]) for row in rows], predictions.confidences, atol=1e-6)
-        values = np.array([row[3:] for row in rows], dtype=float)
+        assert {row[3] for row in rows} == {"false"}
+        values = np.array([row[4:] for row in rows], dtype=float)
         np.testing.assert_allclose(values, predictions.probabilities, atol=1e-6)
 
     def test_json(self, predictions, tmp_path):
@@ -315,3 +316,81 @@ class TestOutput:
             with pytest.raises(UserError, match="cannot be written") as error:
                 write(tmp_path / "absent" / "out")
             assert one_sentence(error)
+
+
+class TestAbstaining:
+    def test_where_the_most_probable_class_is_below_the_threshold(self, saved, tiles, tmp_path):
+        model, paths = saved_models.load(saved), find_images([tiles[0]])
+        confidences = np.sort(predict_files(model, paths).confidences)
+        middle = float((confidences[12] + confidences[13]) / 2)
+        predictions = predict_files(model, paths, abstain_below=middle)
+        assert predictions.abstains.sum() == 13
+        np.testing.assert_array_equal(predictions.abstains, predictions.confidences < middle)
+        predictions.to_csv(tmp_path / "out.csv")
+        with open(tmp_path / "out.csv") as file:
+            found = [row["abstains"] == "true" for row in csv.DictReader(file)]
+        assert found == predictions.abstains.tolist()
+        predictions.to_json(tmp_path / "out.json")
+        content = json.loads((tmp_path / "out.json").read_text())
+        assert content["abstain_below"] == middle
+        assert [row["abstains"] for row in content["predictions"]] == found
+        header, *rows = predictions.to_text().splitlines()
+        assert header.split() == ["file", "class", "probability", "abstains"]
+        assert [row.split()[-1] == "yes" for row in rows] == found
+
+    def test_the_card_s_threshold_unless_one_is_given(self, saved, tiles):
+        paths = find_images([tiles[0]])[:2]
+        assert predict_files(saved_models.load(saved), paths).abstain_below is None
+        write_card(saved, abstain_below=0.9)
+        model = saved_models.load(saved)
+        assert predict_files(model, paths).abstain_below == 0.9
+        assert not predict_files(model, paths, abstain_below=0).abstains.any()
+        with pytest.raises(UserError, match="1.5") as error:
+            predict_files(model, paths, abstain_below=1.5)
+        assert one_sentence(error)
+        write_card(saved, abstain_below="high")
+        with pytest.raises(UserError, match="card says 'high'"):
+            predict_files(saved_models.load(saved), paths)
+
+
+class TestExplaining:
+    def test_a_picture_for_each_image_and_none_overwritten(self, saved, tiles, tmp_path):
+        from tfproject.interpret.attribution import attribute
+        from tfproject.tools import heat_maps
+
+        folder, split = tiles
+        (folder / "more").mkdir()
+        shutil.copy(folder / "1/01.png", folder / "more/00.png")  # the name of another folder's image
+        model, paths = saved_models.load(saved), find_images([folder])
+        predictions = predict_files(model, paths, abstain_below=0.5)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/01.png").write_text("mine")
+        written = heat_maps.explain_files(model, predictions, tmp_path / "out")
+        assert len(set(written)) == 28 and all(path.is_file() for path in written)
+        assert (tmp_path / "out/01.png").read_text() == "mine"
+        assert {path.name for path in written} >= {"00.png", "00-2.png", "01-2.png"}
+        row = predictions.names.index(str(folder / "0/03.png"))
+        sheet = np.asarray(Image.open(written[row])).astype(float)[heat_maps.CAPTION :]
+        height, width = 267, 320  # 10x12 pixels enlarged
+        assert sheet.shape == (height, 2 * width + heat_maps.GAP, 3)
+        image = np.asarray(Image.open(folder / "0/03.png"))
+        shown = Image.fromarray(sheet[:, :width].astype(np.uint8)).resize((12, 10), Image.Resampling.BOX)
+        assert np.corrcoef(np.asarray(shown).ravel(), image.ravel())[0, 1] > 0.9
+        # What lies over the image is the heat map: taken off again, it grows with the map of the class itself.
+        over = (sheet[:, -width:] - (1 - heat_maps.OPACITY) * sheet[:, :width]) / heat_maps.OPACITY
+        light = Image.fromarray(over.sum(axis=2).astype(np.float32)).resize((12, 10), Image.Resampling.BOX)
+        classes = predictions.probabilities[row : row + 1].argmax(axis=1)
+        heat = attribute(model.model, image[None], classes, "gradcam")["gradcam"][0]
+        if heat.any():
+            assert np.corrcoef(np.asarray(light).ravel(), heat.ravel())[0, 1] > 0.8
+        else:
+            assert np.asarray(light).max() < 10
+
+    def test_an_image_that_is_gone_by_then_has_none(self, saved, tiles, tmp_path):
+        from tfproject.tools.heat_maps import explain_files
+
+        model, paths = saved_models.load(saved), find_images([tiles[0]])[:3]
+        predictions = predict_files(model, paths)
+        paths[1].unlink()
+        written = explain_files(model, predictions, tmp_path / "new/folder")
+        assert [path is None for path in written] == [False, True, False]

@@ -4,7 +4,7 @@ import toy
 from scipy import stats
 
 from tfproject.experiments import noise_scale
-from tfproject.experiments.statistics import compare, holm, summarise
+from tfproject.statistics import compare, holm, summarise
 
 
 def test_mean_spread_and_interval_of_known_numbers():

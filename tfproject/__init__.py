@@ -14,5 +14,8 @@ import os
 # gives other last bits from time to time. One at a time, each on all cores, a run can be repeated bit for bit. Read by
 # TensorFlow when it starts, so it must stand before the first import of it.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+# TensorFlow leaves these kernels off where a processor has no instructions made for networks, but they are faster there
+# too: with AVX2 alone the custom CNN's training step takes little more than half the time.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"

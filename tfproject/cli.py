@@ -4,11 +4,13 @@ Nothing heavy is imported before the arguments are understood: `--help` answers 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import pathlib
 import signal
 import sys
+import threading
 import time
 import warnings
 
@@ -61,6 +63,13 @@ def _task_options(parser, profiles, reuse=True):
     parser.add_argument("--publish", action="store_true", help="copy models and results into this repository")
 
 
+def _abstain_option(parser):
+    parser.add_argument(
+        "--abstain-below", type=float, metavar="P",
+        help="abstain where the probability is lower (default: as the model's card says, or never)",
+    )  # fmt: skip
+
+
 def _training_options(parser):
     from tfproject.training.recipe import Recipe
 
@@ -108,6 +117,7 @@ def build_parser():
         task2_experiments,
         task3_visualizations,
         task4_transfer,
+        task5_eurosat,
     )  # fmt: skip
 
     parser = _Parser(
@@ -157,13 +167,17 @@ def build_parser():
     )  # fmt: skip
     command.set_defaults(run=_task4)
 
-    command = commands.add_parser("task5", help="land use and land cover from EuroSAT: train, test, describe")
-    command.add_argument("--network", choices=models.NAMES, default="land_cover_cnn")
+    command = commands.add_parser("task5", help="land use and land cover from EuroSAT: the whole open project")
+    _task_options(command, task5_eurosat.PROFILES)
     command.add_argument(
-        "--publish", action="store_true", help="copy the model to saved_models/ and the numbers to results/"
+        "--only", nargs="+", choices=task5_eurosat.PARTS, metavar="PART", help=f"of {', '.join(task5_eurosat.PARTS)}"
     )
-    _training_options(command)
     command.set_defaults(run=_task5)
+
+    command = commands.add_parser("train", help="one network on one image set: train, test, describe")
+    command.add_argument("--network", choices=models.NAMES, default="land_cover_cnn")
+    _training_options(command)
+    command.set_defaults(run=_train)
 
     command = commands.add_parser("data", help="get or check an image set")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
@@ -176,6 +190,13 @@ def build_parser():
     action.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the audit as JSON")
     _data_options(action)
     action.set_defaults(run=_data_check)
+
+    command = commands.add_parser("report", help="the final report, a page and a PDF, from the published results")
+    command.add_argument(
+        "--results", type=pathlib.Path, default=pathlib.Path("results"), metavar="DIR", help="default: results"
+    )
+    command.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs"), metavar="DIR", help="default: docs")
+    command.set_defaults(run=_report, needs_tensorflow=False)
 
     command = commands.add_parser("evaluate", help="score a model on a split of an image set")
     command.add_argument("model", help="a .keras file with its .json beside it")
@@ -196,6 +217,8 @@ def build_parser():
     )
     command.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the table as CSV")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
+    _abstain_option(command)
+    command.add_argument("--explain", type=pathlib.Path, metavar="DIR", help="write each image and its heat map there")
     command.set_defaults(run=_predict, needs_tensorflow=False)
 
     command = commands.add_parser("interpret", help="look into a model: filters, units, t-SNE, attribution")
@@ -234,7 +257,7 @@ def build_parser():
     command.add_argument("model", help="a .keras file with its .json beside it")
     command.add_argument("--host", default="127.0.0.1")
     command.add_argument("--port", type=int, default=8765)
-    command.add_argument("--abstain-below", type=float, default=0.0, metavar="P")
+    _abstain_option(command)
     command.set_defaults(run=_serve)
 
     command = commands.add_parser("profile-model", help="what each layer of a model costs, and why")
@@ -382,11 +405,25 @@ def _task5(arguments):
 
     if arguments.publish:
         readme.check()
+    profile, directory = _profile(arguments), _task_directory(arguments)
+    page = task5_eurosat.run_task(
+        arguments.data, profile, directory, only=arguments.only, reuse="." if arguments.reuse else None,
+        data_dir=arguments.data_dir,
+    )  # fmt: skip
+    print(f"Report: {page}")
+    print(f"TensorBoard logs: {directory / 'runs'} (tensorboard --logdir {directory / 'runs'})")
+    if arguments.publish:
+        print(f"Published: {task5_eurosat.publish(directory)}")
+
+
+def _train(arguments):
+    from tfproject.tasks import train
+
     profile = _profile(arguments)
     data_name = pathlib.Path(arguments.data).name
     split = arguments.split_files.name if arguments.split_files else arguments.split_method or "default-split"
-    directory = arguments.run_dir or pathlib.Path("runs", f"task5-{data_name}-{split}-seed{arguments.seed}-{profile}")
-    run = task5_eurosat.run_task(
+    directory = arguments.run_dir or pathlib.Path("runs", f"train-{data_name}-{split}-seed{arguments.seed}-{profile}")
+    run = train.train_network(
         arguments.data, profile, directory,
         network=arguments.network, overrides=_overrides(arguments), strategy=arguments.strategy,
         resume=arguments.resume,
@@ -398,9 +435,6 @@ def _task5(arguments):
     print(f"Model: {run.model_path}")
     print(f"Report: {run.directory / 'report.html'}")
     print(f"TensorBoard logs: {run.directory / 'tensorboard'}")
-    if arguments.publish:
-        model, results = task5_eurosat.publish(run)
-        print(f"Published: {model} and {results}")
 
 
 def _data_prepare(arguments):
@@ -440,6 +474,13 @@ def _evaluate(arguments):
         write_atomically(arguments.json, json.dumps(scores.to_json(), indent=1) + "\n")
 
 
+def _report(arguments):
+    from tfproject.report import final_report
+
+    for path in final_report.write(arguments.results, arguments.out):
+        print(path)
+
+
 def _predict(arguments):
     from tfproject import evaluation
     from tfproject.models import saved_models
@@ -447,7 +488,9 @@ def _predict(arguments):
     paths = evaluation.find_images(arguments.paths)
     saved = saved_models.load(arguments.model)
     start = time.perf_counter()
-    predictions = evaluation.predict_files(saved, paths, views=arguments.views)
+    predictions = evaluation.predict_files(
+        saved, paths, views=arguments.views, abstain_below=arguments.abstain_below
+    )
     seconds = time.perf_counter() - start
     print(predictions.to_text())
     print(f"{len(paths):,} files in {seconds:.1f} s ({len(paths) / seconds:.0f} files/s)")
@@ -455,6 +498,11 @@ def _predict(arguments):
         predictions.to_csv(arguments.csv)
     if arguments.json:
         predictions.to_json(arguments.json)
+    if arguments.explain:
+        from tfproject import tools
+
+        tools.explain_files(saved, predictions, arguments.explain)
+        print(f"Heat maps: {arguments.explain}")
     if not len(predictions):
         raise UserError(f"None of the {len(predictions.bad)} files could be read; the reasons are above.")
 
@@ -520,25 +568,54 @@ def main(argv=None):
     warnings.showwarning = lambda message, *_: print(f"tfproject: warning: {message}", file=sys.stderr)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     arguments = build_parser().parse_args(argv)
-    before = signal.signal(signal.SIGINT, _interrupted)
     try:
-        _check_outputs(arguments)
-        if arguments.needs_tensorflow:
-            with native_log_silenced():
-                import tensorflow  # noqa: F401 - said here once, quietly, whoever imports it next
-        arguments.run(arguments)
+        with _ended_by_interrupt():
+            _check_outputs(arguments)
+            if arguments.needs_tensorflow:
+                with native_log_silenced():
+                    import tensorflow  # noqa: F401 - said here once, quietly, whoever imports it next
+            arguments.run(arguments)
     except UserError as error:
         print(f"tfproject: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
         return 0
-    finally:
-        signal.signal(signal.SIGINT, before)
     return 0
 
 
+_ENDING = threading.Lock()
+
+
+@contextlib.contextmanager
+def _ended_by_interrupt():
+    """Within, Ctrl-C ends the program at once, also in a call of TensorFlow that takes minutes.
+
+    Python's own handlers wait for the main thread; the system's part of them writes to a pipe, and a thread reads that.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def listen():
+        while os.read(reader, 1):
+            if signal.getsignal(signal.SIGINT) is _interrupted:
+                _interrupted()
+        os.close(reader)
+
+    before = signal.signal(signal.SIGINT, _interrupted)
+    wakened = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakened)
+        signal.signal(signal.SIGINT, before)
+        os.close(writer)
+
+
 def _interrupted(*_):
+    if not _ENDING.acquire(blocking=False):
+        return
     # Files are written whole or not at all, so it is safe to end at once; a KeyboardInterrupt that is raised inside an
     # import or a traced function comes out as another error.
     print(

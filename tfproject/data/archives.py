@@ -12,6 +12,8 @@ from typing import NamedTuple
 from tfproject.errors import UserError
 
 CHUNK = 1 << 20
+TRIES = 3  # of a source that was there and then failed
+PASSING = ("no connection", "no data", "broke off", "answered 5")  # how reasons begin that may be gone the next time
 
 
 class Archive(NamedTuple):
@@ -70,6 +72,7 @@ def download(sources, goal, answer_seconds=5, stall_seconds=6):
     """Downloads one archive from the first source that has it.
 
     All sources are asked at once whether they are there, so that this fails within `answer_seconds` without a network.
+    One that was there and then broke off or fell silent is tried again after the others, `TRIES` times in all.
     The file is written beside its goal and moved there after its checksum has been verified.
 
     Args:
@@ -87,11 +90,13 @@ def download(sources, goal, answer_seconds=5, stall_seconds=6):
     """
     goal = Path(goal)
     attempts = probe(sources, answer_seconds)
-    for url, reason in attempts.items():
-        if not reason:
+    hopeful = [url for url, reason in attempts.items() if not reason]
+    for _ in range(TRIES):
+        for url in hopeful:
             attempts[url] = _fetch(url, sources[url], goal, stall_seconds)
             if not attempts[url]:
                 return goal
+        hopeful = [url for url in hopeful if attempts[url].startswith(PASSING)]
     raise DownloadFailed(attempts)
 
 

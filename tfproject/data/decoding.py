@@ -9,14 +9,14 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000
 
 # Named, because Pillow would otherwise offer a file to every plug-in it has, one of which starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
 
-_FILTERS = threading.RLock()
+_SETTINGS = threading.RLock()
 
 
 class UnreadableImage(Exception):
@@ -47,7 +47,7 @@ def decode_image(source, size=None):
         UnreadableImage: if it is not an image, is damaged, has more than MAX_PIXELS pixels, or has pixels of a kind
             whose range is not known.
     """
-    with _without_pillow_warnings():
+    with _pillow_as_we_need_it():
         return _decode(source, size)
 
 
@@ -78,7 +78,7 @@ def decode_images(sources, size=None):
 
     # Whole chunks, because handing a small image alone to a thread costs as much as decoding it.
     chunks = [range(start, min(start + 64, count)) for start in range(0, count, 64)]
-    with _without_pillow_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _pillow_as_we_need_it(), ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(decode, chunks):
             pass
     if bad:
@@ -96,12 +96,17 @@ def resize(image, size):
 
 
 @contextlib.contextmanager
-def _without_pillow_warnings():
-    # What Pillow warns of (size, damaged EXIF, odd palettes) is judged here. Warning filters belong to the whole
-    # process, so that only one caller at a time may change them and put them back.
-    with _FILTERS, warnings.catch_warnings():
+def _pillow_as_we_need_it():
+    # What Pillow warns of (size, damaged EXIF, odd palettes) is judged here, and half a file is no image, though
+    # WeasyPrint tells Pillow otherwise when it is imported. Both settings belong to the whole process, so that only one
+    # caller at a time may change them and put them back.
+    with _SETTINGS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\b")
-        yield
+        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _decode(source, size):

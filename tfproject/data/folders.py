@@ -189,8 +189,9 @@ def _labelled_images(root, files, bad):
         )
 
     class_names = tuple(sorted({class_name for _, class_name in labelled.get("train", labelled.get("all"))}))
+    known = set(class_names)
     for split, rows in labelled.items():
-        unknown = {path: f"an unknown class: train has no '{name}'" for path, name in rows if name not in class_names}
+        unknown = {path: f"an unknown class: train has no '{name}'" for path, name in rows if name not in known}
         labelled[split] = sorted(row for row in rows if row[0] not in unknown)
         bad = {**bad, **unknown}
     return labelled, class_names, bad
@@ -283,6 +284,7 @@ def _annotation_lines(root, prefix, files):
 
 def _decode_splits(root, files, labelled, class_names, image_size):
     splits, unreadable, shapes = {}, {}, set()
+    label_of = {name: label for label, name in enumerate(class_names)}
     for split, rows in labelled.items():
         images, bad = decode_images([files[path] for path, _ in rows], image_size)
         unreadable.update((rows[i][0], reason) for i, reason in bad.items())
@@ -297,6 +299,6 @@ def _decode_splits(root, files, labelled, class_names, image_size):
                 f"The images of '{root}' differ in size, such as {some} (height x width); "
                 "give an image_size to bring them to."
             )
-        labels = np.array([class_names.index(class_name) for _, class_name in good], dtype=np.int64)
+        labels = np.array([label_of[class_name] for _, class_name in good], dtype=np.int64)
         splits[split] = Split(np.asarray(images), labels, tuple(path for path, _ in good))
     return splits, unreadable

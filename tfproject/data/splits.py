@@ -9,6 +9,7 @@ import numpy as np
 
 from tfproject.data.image_set import Split
 from tfproject.errors import UserError
+from tfproject.files import write_atomically
 
 NAMES = ("train", "val", "test")
 PUBLISHED = {path.name: path for path in sorted((Path(__file__).parent / "split_lists").iterdir()) if path.is_dir()}
@@ -131,7 +132,7 @@ def write_lists(image_set, folder):
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for path, split in zip(paths, (image_set.train, image_set.val, image_set.test)):
-            path.write_text("".join(f"{name}\n" for name in split.names), encoding="utf-8")
+            write_atomically(path, "".join(f"{name}\n" for name in split.names))
     except OSError as error:
         raise UserError(f"The lists of names cannot be written to '{folder}' ({error.strerror}).") from error
     return paths

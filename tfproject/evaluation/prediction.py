@@ -35,12 +35,14 @@ class Predictions:
         class_names: c names.
         probabilities: float32, shape (n, c).
         bad: the files that could not be read, with their reasons; they have no row.
+        abstain_below: a probability; the model abstains where the most probable class has less. None if it never does.
     """
 
     names: tuple[str, ...]
     class_names: tuple[str, ...]
     probabilities: np.ndarray
     bad: tuple[BadImage, ...] = ()
+    abstain_below: float | None = None
 
     def __len__(self):
         return len(self.names)
@@ -55,59 +57,75 @@ class Predictions:
         """The probability of that class: float32, shape (n,)."""
         return self.probabilities.max(axis=1)
 
+    @property
+    def abstains(self):
+        """Whether the model abstains: bool, shape (n,)."""
+        return self.confidences < (0 if self.abstain_below is None else self.abstain_below)
+
     def to_csv(self, path):
-        """Write file, class, probability and the probability of every class, a line per file that could be read.
+        """Write file, class, probability, abstains (true, false) and the probability of every class.
+
+        There is a line for every file that could be read.
 
         Raises:
             UserError: if the file cannot be written.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["file", "class", "probability", *self.class_names])
-        for name, class_name, confidence, row in zip(self.names, self.classes, self.confidences, self.probabilities):
-            writer.writerow([name, class_name, f"{confidence:.6f}", *(f"{p:.6f}" for p in row)])
+        writer.writerow(["file", "class", "probability", "abstains", *self.class_names])
+        for name, class_name, confidence, abstains, row in self._rows():
+            abstains = "true" if abstains else "false"
+            writer.writerow([name, class_name, f"{confidence:.6f}", abstains, *(f"{p:.6f}" for p in row)])
         # A file name need not be valid UTF-8; surrogateescape gives its own bytes back.
         write_atomically(path, text.getvalue().encode(errors="surrogateescape"))
 
     def to_json(self, path):
-        """Write {class_names, predictions: [{file, class, probability, probabilities}], bad: [{file, reason}]}.
+        """Write {class_names, abstain_below, predictions, bad: [{file, reason}]}.
+
+        predictions: [{file, class, probability, abstains, probabilities: {class: probability}}].
 
         Raises:
             UserError: if the file cannot be written.
         """
-        rows = zip(self.names, self.classes, self.confidences, self.probabilities)
         content = {
             "class_names": list(self.class_names),
+            "abstain_below": self.abstain_below,
             "predictions": [
                 {
                     "file": name,
                     "class": class_name,
                     "probability": round(float(confidence), 6),
+                    "abstains": bool(abstains),
                     "probabilities": {c: round(float(p), 6) for c, p in zip(self.class_names, row)},
                 }
-                for name, class_name, confidence, row in rows
+                for name, class_name, confidence, abstains, row in self._rows()
             ],
             "bad": [{"file": image.name, "reason": image.reason} for image in self.bad],
         }
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
     def to_text(self):
-        """A table of file, class and probability, with the bad files and their reasons below."""
+        """A table of file, class, probability and whether it abstains, if it may; below, the bad files with reasons."""
         lines = []
         if self.names:
             names = [_printable(name) for name in self.names]
             width = max(len("file"), *map(len, names))
             class_width = max(len("class"), *map(len, self.classes))
-            lines.append(f"{'file':<{width}}  {'class':<{class_width}}  probability")
+            may_abstain = self.abstain_below is not None
+            lines.append(f"{'file':<{width}}  {'class':<{class_width}}  probability" + "  abstains" * may_abstain)
             lines += [
                 f"{name:<{width}}  {class_name:<{class_width}}  {confidence:>11.4f}"
-                for name, class_name, confidence in zip(names, self.classes, self.confidences)
+                + (f"  {'yes' if abstains else 'no':<8}" if may_abstain else "")
+                for name, (_, class_name, confidence, abstains, _) in zip(names, self._rows())
             ]
         if self.bad:
             lines += [""] if lines else []
             lines.append(f"{len(self.bad)} of {len(self.bad) + len(self)} files could not be read:")
             lines += [f"  {_printable(image.name)}: {image.reason}" for image in self.bad]
         return "\n".join(lines)
+
+    def _rows(self):
+        return zip(self.names, self.classes, self.confidences, self.abstains, self.probabilities)
 
 
 def find_images(paths):
@@ -139,7 +157,7 @@ def find_images(paths):
     return list(found)
 
 
-def predict_files(saved_model, paths, batch_size=128, views=1):
+def predict_files(saved_model, paths, batch_size=128, views=1, abstain_below=None):
     """The class probabilities of image files, each resized to the model's input size.
 
     A file that cannot be read is listed in the result's `bad` and does not stop the others.
@@ -149,13 +167,16 @@ def predict_files(saved_model, paths, batch_size=128, views=1):
         paths: image files, as `find_images` lists them.
         batch_size: images a step.
         views: how many views of each image are averaged, see `VIEWS`.
+        abstain_below: as `threshold` takes it.
 
     Returns:
         Predictions, in the order of `paths`.
 
     Raises:
-        UserError: if there is no such number of views, or the images are not square where they must be.
+        UserError: if there is no such number of views, the images are not square where they must be, or abstain_below
+            is no probability.
     """
+    abstain_below = threshold(saved_model, abstain_below)
     paths = list(paths)
     batch_size = max(1, min(batch_size, len(paths)))
     predict = predictor(saved_model.model, saved_model.image_size, batch_size, views)
@@ -165,7 +186,30 @@ def predict_files(saved_model, paths, batch_size=128, views=1):
         names += [str(path) for i, path in enumerate(batch) if i not in reasons]
         if len(images):
             probabilities.append(predict(images))
-    return Predictions(tuple(names), saved_model.class_names, np.concatenate(probabilities), tuple(bad))
+    probabilities = np.concatenate(probabilities)
+    return Predictions(tuple(names), saved_model.class_names, probabilities, tuple(bad), abstain_below)
+
+
+def threshold(saved_model, abstain_below=None):
+    """The probability below which the model abstains.
+
+    Args:
+        saved_model: a `tfproject.models.saved_models.SavedModel`.
+        abstain_below: 0..1; None takes what the model's card says, if it does.
+
+    Returns:
+        A float, or None for a model that never abstains.
+
+    Raises:
+        UserError: if it is no probability.
+    """
+    found = saved_model.card.get("abstain_below") if abstain_below is None else abstain_below
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found <= 1:
+        where = "the model's card says" if abstain_below is None else "it is"
+        raise UserError(f"The model shall abstain below a probability, and {where} {found!r}; give one from 0 to 1.")
+    return float(found)
 
 
 def predictor(model, image_size, batch_size, views=1):

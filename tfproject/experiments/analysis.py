@@ -5,7 +5,7 @@ import io
 
 from tfproject.experiments.experiment import Trial
 from tfproject.experiments.reading import read
-from tfproject.experiments.statistics import compare, holm, summarise
+from tfproject.statistics import compare, holm, summarise
 
 TIMING = ("seconds", "images_per_second")  # the columns that depend on the machine and what else runs on it
 

@@ -1,5 +1,7 @@
 """A study's trials on a Dask cluster: an existing one, or worker processes on this machine."""
 
+import asyncio
+import concurrent.futures
 import contextlib
 import logging
 
@@ -23,7 +25,8 @@ def run_trials(study, trials, bar, scheduler=None, workers=None):
         workers: how many.
 
     Raises:
-        UserError: if there is no scheduler, a worker does not see the study, or a trial cannot be trained.
+        UserError: if there is no scheduler or no longer one, a worker does not see the study, or a trial cannot be
+            trained.
     """
     import distributed
 
@@ -103,10 +106,16 @@ def _client(scheduler, workers):
 
 
 def _result(future, trial):
+    from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
     try:
         return future.result()
+    except (asyncio.CancelledError, concurrent.futures.CancelledError, CommClosedError):  # as nobody here cancels
+        raise UserError(
+            "The connection with the Dask scheduler is lost; what is finished is kept, and workers may finish what "
+            "they are at: see that scheduler and workers are there, and begin again to go on."
+        ) from None
     except KilledWorker as error:
         raise UserError(
             f"'{trial.variation.name}' with seed {trial.seed} has ended {error.allowed_failures + 1} workers; "

@@ -217,12 +217,14 @@ def log_hparams(run, trial, outcome):
         outcome: {val_accuracy, train_accuracy, gap}.
     """
     import tensorflow as tf
-    from tensorboard.plugins.hparams import api
+    from tensorboard.plugins.hparams import api, api_pb2, summary
 
     with tf.summary.create_file_writer(str(run.directory / "tensorboard" / "hparams")).as_default():
         api.hparams(hparams_of(trial), trial_id=run.directory.name)
         for metric in METRICS:
             tf.summary.scalar(f"outcome/{metric}", outcome[metric], step=0)
+        end = summary.session_end_pb(api_pb2.STATUS_SUCCESS)
+        tf.summary.experimental.write_raw_pb(end.SerializeToString(), step=0)
 
 
 def log_hparams_config(study, results):

@@ -57,6 +57,7 @@ def freeze_all(model):
 
 def unfreeze(model):
     """Let every layer be trained, nested ones too. Returns the model given."""
+    model.trainable = False  # Keras passes over a value that the model has already, whatever its layers have
     model.trainable = True
     return model
 

@@ -110,11 +110,17 @@ def save(model, path, class_names, **card):
             f"The model has {model.output_shape[-1]} outputs for {len(class_names)} class names; give one name each."
         )
     plain = keras.Model(model.input, model.output, name=model.name)
-    with tempfile.TemporaryDirectory() as folder:
-        whole = pathlib.Path(folder, "model.keras")
-        plain.save(whole)
-        _check_parts(_architecture(whole), path)
-        content = whole.read_bytes()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            whole = pathlib.Path(folder, "model.keras")
+            plain.save(whole)
+            _check_parts(_architecture(whole), path)
+            content = whole.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The model cannot be saved to {path}: {tempfile.gettempdir()}, where it is put together, cannot be "
+            f"written ({error.strerror or error}); make room there, or set TMPDIR to another folder."
+        ) from error
     description = {**card, "class_names": list(class_names), "image_size": list(model.input_shape[1:3])}
     write_atomically(path, content)
     write_atomically(path.with_suffix(".json"), json.dumps(description, indent=1) + "\n")

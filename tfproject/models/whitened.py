@@ -9,13 +9,16 @@ from keras import layers
 from tfproject.models.layers import batch_normalization, class_probabilities
 from tfproject.training.recipe import Recipe
 
-# For CIFAR-10; at test, six views of each image.
+# For CIFAR-10; at test, six views of each image. Chosen on validation images with networks of half the width and 4 to
+# 12 epochs, single runs: a weight decay of 0.5 came to 88.6 %, 0.2 with a shift of 4 pixels to 87.9 %. Both overfit
+# (90 and 91 % of the training images), so the long training of the wide network has strong decay and the wide shift.
 RECIPE = Recipe(
-    epochs=12, batch_size=500, optimizer="muon", learning_rate=0.02, momentum=0.95, weight_decay=0.05,
-    schedule="one-cycle", warmup=0.2, label_smoothing=0.2, augment=("alternating_flip", "small_shift"),
+    epochs=26, batch_size=500, optimizer="muon", learning_rate=0.03, momentum=0.95, weight_decay=0.5,
+    schedule="one-cycle", warmup=0.2, label_smoothing=0.2, augment=("alternating_flip", "shift"),
 )  # fmt: skip
 PATCH = 2  # pixels; the first layer's kernel
-FLOOR = 5e-4  # of variance
+# Of variance. High, as JPEG leaves hardly any detail of colour (6 of 12 directions below 0.006), and that is noise.
+FLOOR = 0.05
 
 
 def whitened_cnn(image_shape, class_count, images=None, widths=(64, 256, 256)):

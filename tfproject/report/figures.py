@@ -218,10 +218,26 @@ def top_losses(images, rows):
         images: uint8, shape (n, h, w, 3), all that were scored.
         rows: {index, true, predicted, probability, loss} of those to show, as `Scores.top_losses` has them.
     """
-    columns = 5
-    lines = max(1, -(-len(rows) // columns))
+    captions = []
+    for row in rows:
+        true, predicted = _short((row["true"], row["predicted"]), width=21)
+        captions.append((true, f"as {predicted}\n{row['probability']:.1%}, loss {row['loss']:.2f}"))
+    return captioned_sheet(images, [row["index"] for row in rows], captions)
+
+
+@styled
+def captioned_sheet(images, indices, captions, columns=5):
+    """Images with a line above and two below each.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        indices: which to show.
+        captions: for each (above, below), the second of at most two lines.
+        columns: images side by side.
+    """
+    lines = max(1, -(-len(indices) // columns))
     height, width = images.shape[1:3]
-    # In inches: the tiles stand on a regular grid, whatever the length of the names above and below them.
+    # In inches: the tiles stand on a regular grid, whatever the length of the text above and below them.
     tile_width, gap, above, below = 1.32, 0.12, 0.22, 0.38
     tile_height = min(2 * tile_width, tile_width * height / width)
     line = above + tile_height + below
@@ -232,11 +248,9 @@ def top_losses(images, rows):
         box = (x / figure.get_figwidth(), y / figure.get_figheight())
         axes.set_position((*box, tile_width / figure.get_figwidth(), tile_height / figure.get_figheight()))
         axes.set_axis_off()
-    for axes, row in zip(panels.flat, rows):
-        axes.imshow(images[row["index"]], interpolation="antialiased")
-        true, predicted = _short((row["true"], row["predicted"]), width=21)
-        axes.set_title(true, fontsize=7, loc="center", pad=3)
-        text = f"as {predicted}\n{row['probability']:.1%}, loss {row['loss']:.2f}"
+    for axes, i, (title, text) in zip(panels.flat, indices, captions):
+        axes.imshow(images[i], interpolation="antialiased")
+        axes.set_title(_short([title], 21)[0], fontsize=7, loc="center", pad=3)
         axes.text(0.5, -0.03, text, transform=axes.transAxes, ha="center", va="top", fontsize=7)
     return figure
 

@@ -55,6 +55,40 @@ def _add_task1(metrics, rows, remarks):
 
 def _add_task5(root, folder, rows, remarks):
     metrics = json.loads((folder / "metrics.json").read_text())
+    parts = metrics.get("parts", {})
+    if "random" not in parts:
+        _add_single_run(root, folder, metrics, rows, remarks)
+    names = {"random": "a random split", "spatial": "a split by place"}
+    networks = {"land cover, from scratch": parts, "VGG16, fine-tuned": parts.get("vgg16", {})}
+    for network, of_network in networks.items():
+        for kind, words in names.items():
+            if kind not in of_network:
+                continue
+            found = of_network[kind]
+            test, runs = found["test"][str(found["views"])], len(found["runs"])
+            accuracy = test["accuracy"]
+            low, high = (accuracy["low"], accuracy["high"]) if runs > 1 else test["intervals"][0]
+            seeds = f"mean of {runs} seeds" if runs > 1 else "a single run"
+            views = f", {found['views']} views" if found["views"] > 1 else ""
+            rows.append(
+                f"| {network} | EuroSAT RGB, {words} ({found['split']}), {found['test_images']:,} test tiles "
+                f"| **{accuracy['mean']:.2%}** ({low:.2%} to {high:.2%}; {seeds}{views}) "
+                f"| {OTHERS['eurosat'] if kind == 'random' else ''} |"
+            )
+            environment = found["environments"][0]
+            remarks.append(
+                f"{network[0].upper()}{network[1:]}, {words}: {found['parameters']:,} parameters, {found['epochs']} "
+                f"epochs over {found['images']:,} tiles, at most {max(found['seconds']) / 60:.0f} minutes a run on "
+                f"{environment['cores']} CPU cores."
+            )
+    if "random" in parts:
+        remarks.append(
+            "From [`results/open-project/metrics.json`](results/open-project/metrics.json). Under a random split tiles "
+            "beside each other fall into training and test, so it looks better than the split by place."
+        )
+
+
+def _add_single_run(root, folder, metrics, rows, remarks):
     environment = json.loads((folder / "environment.json").read_text())
     card = json.loads(pathlib.Path(root, "saved_models", "eurosat_best.json").read_text())
     test, training = metrics["test"], metrics["training"]

@@ -36,7 +36,7 @@ class Extent:
     Attributes:
         images: of the split, drawn at random; None for all.
         samples: images kept for each unit, from which its meaning is told.
-        layers: of a network, evenly spread over its depth, that are shown in figures and silenced.
+        layers: of a network, evenly spread over its depth, that are shown in figures and whose units are silenced.
         maximised: units of each of these layers whose favourite image is made.
         steps: of gradient ascent for it.
         activity_images: for dead and saturated units.
@@ -49,7 +49,7 @@ class Extent:
         draws: of random weights, in the sanity check.
         levels: numbers of randomised layers there.
         curve_steps: of deletion and insertion.
-        silenced: units of each layer that are silenced.
+        silenced: units of each of these layers that are silenced, one at a time; None for all units of all layers.
         silenced_images: on which accuracy is measured then.
         compared_images: by which the units of two seeds are matched.
     """
@@ -69,7 +69,7 @@ class Extent:
     draws: int = 2
     levels: int = 4
     curve_steps: int = 16
-    silenced: int = 48
+    silenced: int | None = 48
     silenced_images: int = 500
     compared_images: int = 2000
 
@@ -459,8 +459,10 @@ def _silencing(subject):
 
     if not subject.hidden:
         return _finding({}, units=[], sets=[])
-    images, layers = subject.few(subject.extent.silenced_images), _spread(subject.hidden, subject.extent.layers)
-    chosen = {layer.name: list(_spread(range(layer.units), subject.extent.silenced)) for layer in layers}
+    images, chosen = subject.few(subject.extent.silenced_images), None
+    if subject.extent.silenced is not None:
+        layers = _spread(subject.hidden, subject.extent.layers)
+        chosen = {layer.name: list(_spread(range(layer.units), subject.extent.silenced)) for layer in layers}
     found = silencing.silence_units(subject.network, images, chosen)
     rows = []
     for name, layer in found.items():

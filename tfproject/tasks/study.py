@@ -14,7 +14,7 @@ def run_study(data, profile, directory, *, only=None, **options):
         profile: "quick" or "cpu".
         directory: where the runs and the page go.
         only: names of tasks (`TASKS`) to run; None for all.
-        **options: `data_dir` and `on_bad_image` of every task, and those of Task 5.
+        **options: `data_dir` and `on_bad_image` of every task.
 
     Returns:
         The pathlib.Path of the study's page, on which every task stands that was run so far.
@@ -98,21 +98,14 @@ def _task4(data, profile, directory, options):
 
 
 def _task5(data, profile, directory, options):
-    from tfproject.tasks import task5_eurosat
+    from tfproject.tasks import task5_eurosat, task5_page
 
-    if data == "real" and options.get("split_method") is None and options.get("split_files") is None:
-        options = options | {"split_files": "eurosat-random"}
-    run = task5_eurosat.run_task(data, profile, directory, **options)
-    test = run.metrics["test"]
-    low, high = test["accuracy_interval"]
+    report = task5_eurosat.run_task(data, profile, directory, **_common(options))
     return {
         "heading": "Task 5: land use and land cover from EuroSAT",
-        "text": [
-            f"{run.model.name}: {test['accuracy']:.2%} of {test['count']:,} test tiles right "
-            f"(95 % interval {low:.2%} to {high:.2%})."
-        ],
-        "figure": ("figures/confusion_matrix.png", "Confusion matrix."),
-        "report": "report.html",
+        "text": task5_page.reading(json.loads((directory / "metrics.json").read_text())["parts"]),
+        "figure": ("figures/random-confusion.png", "Confusion matrix of the first network on the random split's test."),
+        "report": report.name,
     }
 
 

@@ -13,8 +13,8 @@ from tfproject.training.run import RECORD
 
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
 CUSTOM = Recipe(
-    epochs=20, batch_size=128, optimizer="sgd", learning_rate=0.1, momentum=0.9, weight_decay=5e-3,
-    schedule="one-cycle", warmup=0.2, augment=("flip", "shift"),
+    epochs=30, batch_size=128, optimizer="sgd", learning_rate=0.1, momentum=0.9, weight_decay=5e-3,
+    schedule="one-cycle", warmup=0.2, label_smoothing=0.1, augment=("flip", "shift"),
 )  # fmt: skip
 VIEWS = {"custom_cnn": 1, "whitened_cnn": 6}  # of a test image, whose probabilities are averaged
 LIMITS = (
@@ -130,7 +130,7 @@ def _origin(images):
 
 def _summary(name, runs):
     """What the runs of a network came to, over their seeds."""
-    from tfproject.experiments.statistics import summarise
+    from tfproject.statistics import summarise
 
     key = f"test_{VIEWS[name]}_views" if VIEWS[name] > 1 else "test"
     accuracies = [run.metrics[key]["accuracy"] for run in runs]

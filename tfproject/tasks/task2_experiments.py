@@ -6,8 +6,8 @@ import pathlib
 
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Variation
-from tfproject.experiments.statistics import compare
 from tfproject.files import write_atomically
+from tfproject.statistics import compare
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import RECORD
 

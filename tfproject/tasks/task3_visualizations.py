@@ -26,17 +26,21 @@ class Profile:
     """How large the task is.
 
     Attributes:
-        extent: how much of each network is looked at, and how closely.
+        extent: how much of the custom CNN is looked at, and how closely.
+        vgg16_extent: the same of VGG16, each of whose units costs far more; None for the same.
         vgg16_side: height and width of VGG16's images.
         vgg16_weights: see `weights` of `tfproject.models.backbones.backbone`.
+        head_images: (training, validation) images that VGG16's head is trained with; None for all.
         custom: options of the custom CNN.
         changes: fields of the recipes that are changed.
         seeds: of the custom CNNs trained where none is given; the second is compared with the first.
     """
 
     extent: Extent
+    vgg16_extent: Extent | None = None
     vgg16_side: int = 64
     vgg16_weights: str | None = "imagenet"
+    head_images: tuple[int | None, int | None] = (None, None)
     custom: dict = dataclasses.field(default_factory=dict)
     changes: dict = dataclasses.field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
@@ -51,7 +55,13 @@ PROFILES = {
         changes={"epochs": 3, "batch_size": 64, "precision": "float32", "jit_compile": False},
         seeds=(0, 1),
     ),
-    "cpu": Profile(EXTENTS["cpu"]),
+    "cpu": Profile(
+        dataclasses.replace(EXTENTS["cpu"], silenced=None),
+        vgg16_extent=dataclasses.replace(
+            EXTENTS["cpu"], maximised=8, steps=100, silenced=16, silenced_images=200, checked=16
+        ),
+        head_images=(15_000, 2_000),
+    ),
 }
 
 
@@ -83,6 +93,7 @@ def run_task(
     load = functools.partial(image_sets.load, SETS.get(data, data), data_dir=data_dir, on_bad_image=on_bad_image)
     metrics = _read_metrics(directory)
     for name in NETWORKS if only is None else (only,):
+        extent = size.extent
         if name == "CustomCNN":
             images = load()
             if model is None and data == "real" and SAVED.exists():
@@ -91,7 +102,8 @@ def run_task(
         else:
             images, other = load(image_size=(size.vgg16_side, size.vgg16_side)), None
             network, subtitle = _vgg16(images, size, directory / "runs", weights or size.vgg16_weights)
-        summary = interpret_network(network, images, directory / name, size.extent, other=other)
+            extent = size.vgg16_extent or extent
+        summary = interpret_network(network, images, directory / name, extent, other=other)
         metrics["networks"][name] = {"subtitle": subtitle} | summary
         metrics["data"] = {
             "name": images.name, "description": images.origin.description, "synthetic": images.origin.synthetic,
@@ -142,11 +154,15 @@ def _saved(path, images):
 def _vgg16(images, size, directory, weights):
     """VGG16 with a head trained on the images, its convolutions as they were, each image run through them once."""
     from tfproject import training
-    from tfproject.models.backbones import pretrained_cnn
+    from tfproject.experiments.experiment import Trial, Variation
 
-    network = functools.partial(pretrained_cnn, name="VGG16", weights=weights, head=HEAD)
-    recipe = dataclasses.replace(HEAD_RECIPE, **size.changes)
-    model = training.fit(network, images, recipe, directory / "vgg16").model
+    train, val = size.head_images
+    head = Variation(
+        "VGG16's head", dataclasses.replace(HEAD_RECIPE, **size.changes), "tfproject.models.backbones:pretrained_cnn",
+        {"name": "VGG16", "weights": weights, "head": HEAD}, train_images=train, val_images=val,
+    )  # fmt: skip
+    trial = Trial(head, seed=0)
+    model = training.fit(trial.build_model, trial.images(images), trial.recipe, directory / "vgg16").model
     known = {"imagenet": "ImageNet weights", None: "random weights, which show the machinery and nothing else"}
     origin = known.get(weights) or f"the weights of {pathlib.Path(weights).name}"
     side = size.vgg16_side

@@ -383,7 +383,7 @@ def summaries(study, experiment):
         and auroc_own (see `unknown_scores`; without duplicates). A mean is None where a seed diverged or there is no
         value.
     """
-    from tfproject.experiments.statistics import summarise
+    from tfproject.statistics import summarise
 
     rows = []
     for variation in study.variations(experiment):

@@ -5,6 +5,7 @@ import importlib
 _HOME = {
     "map_scene": "mapping", "SceneMap": "mapping", "open_scene": "scenes", "Scene": "scenes",
     "export_model": "export", "FORMATS": "export", "serve": "serving", "build_app": "serving",
+    "explain_files": "heat_maps",
 }  # fmt: skip
 __all__ = tuple(_HOME)
 

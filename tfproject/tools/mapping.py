@@ -26,9 +26,13 @@ from tfproject.tools.scenes import open_scene
 from tfproject.training.run import held
 
 LEAST_KNOWN = 0.5  # share of known pixels from which a window is classified and a cell is given a class
+# The power of a window's weight. On 100 EuroSAT validation tiles side by side, of powers from 0 to 16 this one gave
+# most tiles their class back in the middle: 99; 96 with 1, and 98 with 16, which is the window around the cell alone.
+SHARPNESS = 3
 BLOCK_WINDOWS = 2**18  # probabilities of so many windows are averaged at once: the second step's bound on memory
 PICTURE_SIDE = 1600  # cells of the longer side of the picture, at most
 NO_DATA = 0  # of the class map; class i of the model is i + 1
+FILES = ("classes.tif", "confidence.tif", "map.png", "areas.csv", "map.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +78,12 @@ def map_scene(
     """Classify a scene window by window and write a map of it.
 
     Windows of the model's image size are taken every `stride` pixels down and right; the last of each row and column
-    is moved back inside the scene. The map's cells are squares of `stride` pixels, aligned with the scene's upper left
-    corner. A cell's probabilities are the weighted mean of those of all windows over it; a window's weight falls
-    linearly from its middle to its edges. The cell's class is the most probable one.
+    is moved back inside the scene. The map's cells are squares of `stride` pixels that lie in the middle of windows, so
+    that a cell is judged from what is around it on all sides alike; the first and last ones may reach beyond the scene.
+    A cell's probabilities are the weighted mean of those of all windows over it; a window's weight falls from its
+    middle to its edges as a triangle to the power SHARPNESS, so that the window around the cell counts most, and its
+    neighbours take chance out of it. At the scene's edges, and where that window is unknown, the nearest others
+    decide. The cell's class is the most probable one.
 
     A window is classified if half of its pixels or more are known, with the others in the mean colour of the known;
     a cell gets a class if half of its pixels or more are known and a classified window lies over it.
@@ -117,8 +124,11 @@ def map_scene(
         grid = Grid(scene.height, scene.width, *window, stride)
         identity = _identity(saved_model, scene, stride, views, batch_size)
         with held(directory / ".lock"):
+            _remove_left_over(directory)
             finished = _finished(directory, identity)
             if finished:
+                if _says(directory / "windows.json", identity):
+                    _remove_windows(directory)  # killed between the last file and this
                 return SceneMap(directory, finished, 0, 0.0)
             start = time.perf_counter()
             computed, windows = _classify_windows(
@@ -127,8 +137,7 @@ def map_scene(
             seconds = time.perf_counter() - start
             summary = _write_map(directory, identity, windows, scene, grid, saved_model.class_names)
             del windows
-            for name in ("windows.bin", "windows.json"):  # in this order: what is in the first must always be known
-                (directory / name).unlink()
+            _remove_windows(directory)
     return SceneMap(directory, summary, computed, seconds)
 
 
@@ -159,17 +168,32 @@ class Grid:
         return _starts(self.width, self.window_width, self.stride)
 
     @property
+    def origin(self):
+        """(row, column) of the first cell's corner, in pixels: 0, or before the scene."""
+        return tuple(_origin(window, self.stride) for window in (self.window_height, self.window_width))
+
+    @property
     def shape(self):
-        """(rows, columns) of cells; the last ones may reach beyond the scene."""
-        return math.ceil(self.height / self.stride), math.ceil(self.width / self.stride)
+        """(rows, columns) of cells; the first and last ones may reach beyond the scene."""
+        return tuple(
+            math.ceil((length - first) / self.stride) for length, first in zip((self.height, self.width), self.origin)
+        )
+
+    def rows_of_cells(self):
+        """The first row of pixels of each row of cells within the scene, and the scene's end."""
+        return np.clip(self.origin[0] + self.stride * np.arange(self.shape[0] + 1), 0, self.height)
+
+    def columns_of_cells(self):
+        """The like for columns."""
+        return np.clip(self.origin[1] + self.stride * np.arange(self.shape[1] + 1), 0, self.width)
 
     def weights_down(self):
         """Sparse (rows of cells, rows of windows): how much a window says of a cell."""
-        return _weights(self.tops, self.window_height, self.stride, self.shape[0])
+        return _weights(self.tops, self.window_height, self.stride, self.origin[0], self.shape[0])
 
     def weights_right(self):
         """Sparse (columns of cells, columns of windows)."""
-        return _weights(self.lefts, self.window_width, self.stride, self.shape[1])
+        return _weights(self.lefts, self.window_width, self.stride, self.origin[1], self.shape[1])
 
 
 def _starts(length, window, stride):
@@ -177,13 +201,18 @@ def _starts(length, window, stride):
     return starts if starts[-1] == length - window else [*starts, length - window]
 
 
-def _weights(starts, window, stride, cell_count):
-    """The sum of a triangle over the pixels that window and cell share."""
+def _origin(window, stride):
+    """Where cells begin that have the middle of a window at 0, stride, 2 stride, ... in theirs."""
+    return -(-((window - stride) // 2) % stride)
+
+
+def _weights(starts, window, stride, origin, cell_count):
+    """The sum, over the pixels that window and cell share, of a triangle to the power SHARPNESS."""
     pixels = np.arange(window)
-    triangle = np.minimum(pixels + 0.5, window - 0.5 - pixels) * (2 / window)
-    cells = (np.asarray(starts)[:, None] + pixels) // stride
+    peak = (np.minimum(pixels + 0.5, window - 0.5 - pixels) * (2 / window)) ** SHARPNESS
+    cells = (np.asarray(starts)[:, None] + pixels - origin) // stride
     windows = np.broadcast_to(np.arange(len(starts))[:, None], cells.shape)
-    values = np.broadcast_to(triangle, cells.shape)
+    values = np.broadcast_to(peak, cells.shape)
     return scipy.sparse.csr_array((values.ravel(), (cells.ravel(), windows.ravel())), shape=(cell_count, len(starts)))
 
 
@@ -202,7 +231,8 @@ def _identity(saved_model, scene, stride, views, batch_size):
         "scene": str(scene.path.name), "scene_sha256": _sha256(scene.path),
         "height": scene.height, "width": scene.width, "bands": list(scene.bands),
         "value_range": None if scene.value_range is None else list(scene.value_range), "reading": scene.reading,
-        "window": list(saved_model.image_size), "stride": stride, "views": views, "batch_size": batch_size,
+        "window": list(saved_model.image_size), "stride": stride, "sharpness": SHARPNESS, "views": views,
+        "batch_size": batch_size,
         "class_names": list(saved_model.class_names),
     }  # fmt: skip
 
@@ -212,15 +242,26 @@ def _sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _remove_left_over(directory):
+    """What a call that was killed had begun to write and not yet named."""
+    for name in (*FILES, "windows.json"):
+        for path in directory.glob(f".{name}.*"):
+            path.unlink(missing_ok=True)
+
+
+def _remove_windows(directory):
+    for name in ("windows.bin", "windows.json"):  # in this order: what is in the first must always be known
+        (directory / name).unlink(missing_ok=True)
+
+
 def _finished(directory, identity):
     """The summary of the map if the directory holds this very one, whole."""
-    files = ("classes.tif", "confidence.tif", "map.png", "areas.csv")
     try:
         summary = json.loads((directory / "map.json").read_text())
         same = {name: summary.get(name) for name in identity} == identity
     except (OSError, ValueError, AttributeError):
         return None
-    return summary if same and all((directory / name).is_file() for name in files) else None
+    return summary if same and all((directory / name).is_file() for name in FILES) else None
 
 
 def _classify_windows(directory, identity, saved_model, scene, grid, views, batch_size, progress):
@@ -314,7 +355,11 @@ def _write_map(directory, identity, windows, scene, grid, class_names):
     import rasterio
 
     rows, columns = grid.shape
-    transform = None if scene.transform is None else scene.transform @ scene.transform.scale(grid.stride)
+    transform = None
+    if scene.transform is not None:
+        first_row, first_column = grid.origin
+        place = scene.transform.translation(first_column, first_row) @ scene.transform.scale(grid.stride)
+        transform = scene.transform @ place
     place = {"driver": "GTiff", "height": rows, "width": columns, "count": 1, "crs": scene.crs, "transform": transform}
     place |= {"compress": "deflate", "BIGTIFF": "IF_SAFER"}
     pixels = np.zeros(len(class_names), np.int64)
@@ -338,7 +383,7 @@ def _write_map(directory, identity, windows, scene, grid, class_names):
     _write_areas(directory / "areas.csv", areas)
     _write_picture(directory / "map.png", directory / "classes.tif", class_names, areas, scene.path.name)
     summary = identity | {
-        "windows": len(grid.tops) * len(grid.lefts), "cells": [rows, columns],
+        "windows": len(grid.tops) * len(grid.lefts), "cells": [rows, columns], "cells_begin_at": list(grid.origin),
         "crs": scene.crs.to_string() if scene.crs else None,
         "transform": None if transform is None else list(transform)[:6],
         "areas": areas, "no_data_pixels": int(scene.height * scene.width - pixels.sum()),
@@ -351,10 +396,7 @@ def _cells(windows, scene, grid):
     """Some rows of cells at a time: (first row, classes, confidence, known pixels), the last three (n, columns)."""
     down, right = grid.weights_down(), grid.weights_right()
     rows, columns = grid.shape
-    heights, widths = (
-        np.minimum(grid.stride, length - np.arange(n) * grid.stride)
-        for n, length in zip(grid.shape, (grid.height, grid.width))
-    )
+    heights, widths = np.diff(grid.rows_of_cells()), np.diff(grid.columns_of_cells())
     per_block = max(1, BLOCK_WINDOWS // columns)
     for start in range(0, rows, per_block):
         weights = down[start : start + per_block]
@@ -378,9 +420,9 @@ def _cells(windows, scene, grid):
 
 def _known_pixels(scene, grid, row):
     """How many pixels of each cell in a row of cells are known."""
-    top = row * grid.stride
-    _, known = scene.rows(top, min(top + grid.stride, scene.height))
-    return np.add.reduceat(known.sum(axis=0), np.arange(0, scene.width, grid.stride))
+    top, bottom = grid.rows_of_cells()[row : row + 2]
+    _, known = scene.rows(int(top), int(bottom))
+    return np.add.reduceat(known.sum(axis=0), grid.columns_of_cells()[:-1])
 
 
 def _areas(class_names, pixels, pixel_area):
@@ -424,7 +466,7 @@ def _new_tiff(path, **profile):
     """rasterio's dataset for writing; the file has its name only when it is whole."""
     import rasterio
 
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tif")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tif")
     os.close(handle)
     try:
         try:

@@ -16,6 +16,8 @@ from PIL import Image
 
 from tfproject.data.decoding import FORMATS, UnreadableImage, decode_image, resize
 from tfproject.errors import UserError
+from tfproject.evaluation.prediction import threshold
+from tfproject.tools.heat_maps import heat_picture
 
 MAX_BYTES = 16_000_000
 MAX_PIXELS = 30_000_000
@@ -23,7 +25,6 @@ SLOTS = 4  # requests whose images are in memory at the same time; the others wa
 WAIT_SECONDS = 30  # for a slot, and for an image to arrive
 BURST, PER_SECOND = 200, 20  # requests of one address: so many at once, and so many a second for long
 MAX_CONNECTIONS = 512
-PICTURE_SIDE = 320  # pixels of the longer side of the pictures that are sent back
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
@@ -50,7 +51,7 @@ class Refused(Exception):
         self.status = status
 
 
-def serve(saved_model, host="127.0.0.1", port=8765, *, abstain_below=0.0, announce=print):
+def serve(saved_model, host="127.0.0.1", port=8765, *, abstain_below=None, announce=print):
     """Serve the page until the process is interrupted.
 
     Args:
@@ -84,7 +85,7 @@ def serve(saved_model, host="127.0.0.1", port=8765, *, abstain_below=0.0, announ
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def build_app(saved_model, host="127.0.0.1", *, abstain_below=0.0, max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS):
+def build_app(saved_model, host="127.0.0.1", *, abstain_below=None, max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS):
     """The page as a FastAPI application.
 
     GET / is the page, GET /about the model's name and classes and the limits, POST /classify takes the bytes of an
@@ -94,7 +95,8 @@ def build_app(saved_model, host="127.0.0.1", *, abstain_below=0.0, max_bytes=MAX
     Args:
         saved_model: a `tfproject.models.saved_models.SavedModel`.
         host: the address that it is served on; on a loopback one, requests for other names are refused.
-        abstain_below: a probability; "abstains" is true if the most probable class has less.
+        abstain_below: a probability; "abstains" is true if the most probable class has less. None takes what the
+            model's card says, if it does.
         max_bytes: of a request.
         max_pixels: of an image.
 
@@ -113,7 +115,7 @@ def build_app(saved_model, host="127.0.0.1", *, abstain_below=0.0, max_bytes=MAX
     worker = concurrent.futures.ThreadPoolExecutor(1)  # one image is decoded and classified at a time
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    explain = explainer(saved_model, abstain_below)
+    explain = explainer(saved_model, threshold(saved_model, abstain_below) or 0.0)
     slots = asyncio.Semaphore(SLOTS)
     within_rate = _rate_limit()
     folder = pathlib.Path(__file__).parent / "page"
@@ -221,7 +223,7 @@ def explainer(saved_model, abstain_below=0.0):
             "heat_map": None,
         }
         if heat is not None:
-            answer["heat_map"] = _data_address(_heat_picture(heat(image, order[:1])["gradcam"][0]))
+            answer["heat_map"] = _data_address(heat_picture(heat(image, order[:1])["gradcam"][0]))
         return answer
 
     return explain
@@ -245,14 +247,6 @@ def _decoded(content, max_pixels, size):
     except UnreadableImage as error:
         reason = error.reason.splitlines()[0].rstrip(".")[:200]
         raise Refused(415, f"The image cannot be read ({reason}); give another.") from None
-
-
-def _heat_picture(heat):
-    import matplotlib
-
-    size = [round(side * PICTURE_SIDE / max(heat.shape)) for side in heat.shape[::-1]]
-    colours = (matplotlib.colormaps["inferno"](heat) * 255).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(colours[:, :, :3])).resize(size, Image.Resampling.BILINEAR)
 
 
 def _data_address(picture):

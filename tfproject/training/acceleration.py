@@ -13,12 +13,27 @@ import numpy as np
 import tensorflow as tf
 
 from tfproject.files import write_atomically
+from tfproject.training import batch_norm
 from tfproject.training.optimization import make_loss, make_optimizer
 
 WORTH_IT = 1.1  # a choice other than plain float32 must be faster by this factor
 STEPS = 4  # steps timed together
 ROUNDS = 3  # how often each choice is timed, in turn with the others; the best counts, as the rest is other load
 SECONDS = 30  # no further round when a choice has taken so long
+
+
+def compile_for_training(model, recipe, steps):
+    """Compile the model with the recipe's optimiser and loss, its training step as fast as `fit` has it.
+
+    Args:
+        model: a keras.Model, changed in place.
+        recipe: a Recipe without "auto".
+        steps: training steps in all, which the learning-rate schedule is laid over.
+    """
+    batch_norm.fuse(model)
+    optimizer = make_optimizer(recipe, steps)
+    model.compile(optimizer, make_loss(recipe), metrics=["accuracy"], jit_compile=recipe.jit_compile)
+    optimizer.build(model.trainable_variables)
 
 
 def cache_path():
@@ -65,7 +80,9 @@ def measurements(recipe, build_model, image_shape, class_count):
     if len(candidates) == 1:
         return {candidates[0]: 1.0}
     network = build_model(image_shape, class_count).to_json()
-    question = [network, recipe.batch_size, recipe.optimizer, candidates, tf.__version__, keras.__version__, _machine()]
+    # The last two are our own, of the step that is timed.
+    versions = [tf.__version__, keras.__version__, "fused BatchNorm", f"oneDNN {os.environ['TF_ENABLE_ONEDNN_OPTS']}"]
+    question = [network, recipe.batch_size, recipe.optimizer, candidates, *versions, _machine()]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
     path = cache_path()
     try:
@@ -100,7 +117,7 @@ def _measure(candidates, recipe, build_model, image_shape, class_count):
         precision, compiler = candidate.split()
         with dtype_policy(precision):
             models[candidate] = build_model(image_shape, class_count)
-        models[candidate].compile(make_optimizer(recipe, 100), make_loss(recipe), jit_compile=compiler == "xla")
+        compile_for_training(models[candidate], dataclasses.replace(recipe, jit_compile=compiler == "xla"), steps=100)
         models[candidate].fit(batch, steps_per_epoch=2, verbose=0, shuffle=False)  # traces, compiles, warms up
     spent = dict.fromkeys(candidates, 0.0)
     best = {}

@@ -3,20 +3,21 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
 import random
 import resource
 import sys
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tqdm
 
 from tfproject.errors import UserError
 from tfproject.models import freezing, saved_models
-from tfproject.training import acceleration, checkpoints, frozen_prefix
+from tfproject.training import acceleration, checkpoints, frozen_prefix, memory_guard
 from tfproject.training.layer_rates import scale_rates
-from tfproject.training.optimization import make_loss, make_optimizer
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import Run, environment
 
@@ -26,7 +27,7 @@ REPORTED = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 class Diverged(UserError):
-    """The loss is no longer a finite number."""
+    """The loss or a weight is no longer a finite number."""
 
 
 def fit(
@@ -56,9 +57,10 @@ def fit(
         A finished Run.
 
     Raises:
-        UserError: if the directory holds another run, or the recipe does not suit the images or needs a `val`.
+        UserError: if the directory holds another run, the recipe does not suit the images or needs a `val`, or a
+            training step does not fit into memory.
         InUse: if another process trains in the directory; a UserError.
-        Diverged: if the loss is not finite; a UserError.
+        Diverged: if the loss or a weight is not finite; a UserError.
     """
     run = Run(directory)
     with contextlib.nullcontext() if run.finished else run.lock():
@@ -101,14 +103,14 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
                 prefix, image_set, features_dir or acceleration.cache_path().parent / "features",
                 recipe.augment, min(recipe.views, recipe.epochs), progress=progress,
             )  # fmt: skip
-        optimizer = make_optimizer(recipe, steps * recipe.epochs)
-        model.compile(optimizer, make_loss(recipe), metrics=["accuracy"], jit_compile=recipe.jit_compile)
-        model.optimizer.build(model.trainable_variables)
+        acceleration.compile_for_training(model, recipe, steps * recipe.epochs)
         scale_rates(model, recipe.layer_rates)
         history, best = checkpoints.restore_newest(run.directory / "checkpoints", model)
 
     epochs = _Epochs(run, recipe, history, best, steps * recipe.batch_size, progress)
     if not epochs.over:
+        if not tf.config.list_physical_devices("GPU"):  # whose memory is not the machine's
+            memory_guard.check(model, recipe.batch_size)
         batches = image_set.train.training_batches(
             class_count, recipe.batch_size, recipe.augment, recipe.seed, len(history), recipe.epochs
         )
@@ -116,21 +118,22 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         if "val" in image_set.splits:
             at_once = max(1, min(256, VALIDATION_PIXELS // (image_shape[0] * image_shape[1])))
             validation = image_set.val.batches(at_once).map(lambda x, labels: (x, tf.one_hot(labels, class_count)))
-        model.fit(
-            batches,
-            initial_epoch=len(history),
-            epochs=recipe.epochs,
-            steps_per_epoch=steps,
-            validation_data=validation,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                epochs,
-                keras.callbacks.TensorBoard(
-                    run.directory / "tensorboard", write_graph=not history, profile_batch=(5, 15) if profile else 0
-                ),
-            ],
-        )
+        with memory_guard.shortage_told(recipe.batch_size):
+            model.fit(
+                batches,
+                initial_epoch=len(history),
+                epochs=recipe.epochs,
+                steps_per_epoch=steps,
+                validation_data=validation,
+                shuffle=False,
+                verbose=0,
+                callbacks=[
+                    epochs,
+                    keras.callbacks.TensorBoard(
+                        run.directory / "tensorboard", write_graph=not history, profile_batch=(5, 15) if profile else 0
+                    ),
+                ],
+            )
     kept = len(history)
     if recipe.keep_epoch == "best":
         kept = best_epoch(history)
@@ -266,13 +269,15 @@ class _Epochs(keras.callbacks.Callback):
         self.batch_size = self.images_per_epoch // self.params["steps"]
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.start, self.trained = time.perf_counter(), None
+        self.epoch, self.start, self.trained = epoch, time.perf_counter(), None
 
     def on_test_begin(self, logs=None):
         self.trained = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update(self.batch_size)
+        if not math.isfinite(logs["loss"]):  # the mean of the epoch's: once it is not finite, it stays so
+            raise self._diverged({"loss": logs["loss"]}, batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         end = time.perf_counter()
@@ -282,11 +287,10 @@ class _Epochs(keras.callbacks.Callback):
         row |= {"learning_rate": float(rate), "seconds": round(seconds, 2)}
         row["images_per_second"] = round(self.images_per_epoch / ((self.trained or end) - self.start), 1)
         losses = {key: row[key] for key in ("loss", "val_loss") if key in row}
-        if not all(abs(loss) < float("inf") for loss in losses.values()):
-            raise Diverged(
-                f"Training diverged in epoch {epoch + 1} ({', '.join(f'{k} {v}' for k, v in losses.items())}); "
-                f"choose a lower learning rate. The last good checkpoint is in {self.run.directory / 'checkpoints'}."
-            )
+        if not all(math.isfinite(loss) for loss in losses.values()):
+            raise self._diverged(losses)
+        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):  # ReLU can hide it from the loss
+            raise self._diverged({**losses, "weights": "not finite"})
         self.history.append(row)
         self.run.write_history(self.history)
         kept = {}
@@ -305,6 +309,22 @@ class _Epochs(keras.callbacks.Callback):
                 f"{left / 60:.1f} min left",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
+
+    def _diverged(self, found, step=None):
+        """The Diverged to raise: when, on what, why most likely, and what is left."""
+        steps, rate = self.params["steps"], float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        if self.epoch == 0 and step == 1:
+            cause = "the network itself, which gives no numbers before any step: see to its first weights and scaling"
+        elif self.recipe.precision == "mixed_float16":
+            cause = "a number beyond what 16 bits hold: choose mixed_bfloat16 or float32, or a lower learning rate"
+        else:
+            cause = f"too high a learning rate ({rate:.3g} here, {self.recipe.learning_rate:g} at most): lower it"
+        good = sorted(self.run.directory.glob("checkpoints/epoch-*.npz"))
+        return Diverged(
+            f"Training diverged in epoch {self.epoch + 1} at step {step or steps} of {steps} "
+            f"({', '.join(f'{name} {value}' for name, value in found.items())}); the likely cause is {cause}. "
+            + (f"The last good checkpoint is {good[-1]}." if good else "There is no good checkpoint before it.")
+        )
 
     def on_train_end(self, logs=None):
         self.bar.close()

@@ -61,10 +61,12 @@ class Recipe:
     layer_rates: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
+        if not isinstance(self.augment, (tuple, list)) or not all(isinstance(name, str) for name in self.augment):
+            raise UserError(f"The recipe's augment is {self.augment!r}; it must be a list of names.")
         object.__setattr__(self, "augment", tuple(self.augment))
         try:
             rates = tuple((str(name), float(factor)) for name, factor in self.layer_rates)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError(
                 f"The recipe's layer_rates are {self.layer_rates!r}; they must be pairs of a layer's name and a factor."
             ) from None
@@ -90,6 +92,7 @@ class Recipe:
         self._require("views", self.views >= 1, "at least 1")
         positive = all(0 <= factor < float("inf") for _, factor in self.layer_rates)
         self._require("layer_rates", positive, "pairs of a name and a factor of at least 0")
+        self._require("frozen_until", isinstance(self.frozen_until, str), "a layer's name")
         self._require("jit_compile", self.jit_compile in (True, False, "auto"), "True, False or 'auto'")
 
     def _require(self, name, holds, wanted):
@@ -106,6 +109,8 @@ class Recipe:
     @classmethod
     def from_json(cls, fields):
         """The recipe that `to_json` wrote. Raises UserError for a field that does not exist or is of the wrong kind."""
+        if not isinstance(fields, dict):
+            raise UserError(f"A recipe is a dict of {', '.join(cls.__annotations__)}, not {str(fields)[:60]!r}.")
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise UserError(f"A recipe has no '{sorted(unknown)[0]}'; it has: {', '.join(cls.__annotations__)}.")

@@ -94,14 +94,14 @@ class Run:
 
     @functools.cached_property
     def model(self):
-        """The trained keras.Model."""
-        import keras
+        """The trained keras.Model. Raises UserError if its file is missing or damaged."""
+        from tfproject.models import saved_models
 
-        return keras.models.load_model(self.model_path)
+        return saved_models.load(self.model_path).model
 
     @property
     def recipe(self):
-        return Recipe.from_json(self.read("recipe.json")["recipe"])
+        return Recipe.from_json(self.read("recipe.json").get("recipe"))
 
     @property
     def metrics(self):
@@ -111,9 +111,12 @@ class Run:
     @property
     def history(self):
         """A dict from column to the list of its values, one per epoch."""
-        with open(self.directory / "history.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {column: [float(row[column]) for row in rows] for column in rows[0]}
+        path = self.directory / "history.csv"
+        try:
+            rows = list(csv.DictReader(io.StringIO(path.read_text())))
+            return {column: [float(row[column]) for row in rows] for column in rows[0]}
+        except (OSError, ValueError, TypeError, IndexError, csv.Error) as error:
+            raise _damaged(path, error) from None
 
     def record(self, **measured):
         """Add to metrics.json; what has the same name is replaced."""
@@ -123,12 +126,9 @@ class Run:
         """The content of one of the run's JSON files. Raises UserError if it is missing or damaged."""
         path = self.directory / name
         try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be read ({type(error).__name__}); it belongs to every run: remove {self.directory} "
-                "or choose another run directory."
-            ) from None
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise _damaged(path, error) from None
 
     def write(self, name, content):
         """Write one of the run's JSON files."""
@@ -160,6 +160,13 @@ class Run:
             tf.summary.image(tag, tf.io.decode_png(png, channels=3)[None], step=step)
 
 
+def _damaged(path, error):
+    return UserError(
+        f"{path} cannot be read ({type(error).__name__}); it belongs to every run: remove {path.parent} or choose "
+        "another run directory."
+    )
+
+
 def environment():
     """Versions, devices and commit that a result depends on, a plain dict."""
     import importlib.metadata
@@ -180,6 +187,7 @@ def environment():
         "processor": _processor(),
         "cores": _cores(),
         "threads": tf.config.threading.get_intra_op_parallelism_threads() or _cores(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
         "gpus": [
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
             for gpu in tf.config.list_physical_devices("GPU")

@@ -1,4 +1,4 @@
-"""Mean, spread, interval and paired test of a few seeds' results."""
+"""Intervals and tests: of a few seeds' results, of shares of images, and of many comparisons at once."""
 
 import dataclasses
 
@@ -74,6 +74,64 @@ def compare(values, baseline):
     test = stats.ttest_rel(values, baseline)
     interval = test.confidence_interval(CONFIDENCE)
     return Difference(mean, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+def wilson(hits, counts):
+    """The 95 % Wilson score interval of shares.
+
+    Args:
+        hits, counts: ints of one shape, hits <= counts.
+
+    Returns:
+        (low, high), float64 of that shape; 0 and 1 where the count is 0.
+
+    Reference:
+        Wilson 1927, Probable inference, the law of succession, and statistical inference.
+    """
+    from scipy.stats import norm
+
+    hits, counts = np.asarray(hits, np.float64), np.asarray(counts, np.float64)
+    z = norm.ppf((1 + CONFIDENCE) / 2)
+    share = hits / np.maximum(counts, 1)
+    middle = (hits + z**2 / 2) / (counts + z**2)
+    reach = z / (counts + z**2) * np.sqrt(counts * share * (1 - share) + z**2 / 4)
+    # At 0 and 1 the interval ends there, but for rounding.
+    return np.where(hits == 0, 0.0, middle - reach), np.where(hits == counts, 1.0, middle + reach)
+
+
+def share(hits, count):
+    """A share with its interval: {hits, count, share, low, high}; the share None where the count is 0."""
+    low, high = wilson(hits, count)
+    value = float(hits / count) if count else None
+    return {"hits": int(hits), "count": int(count), "share": value, "low": float(low), "high": float(high)}
+
+
+def paired_difference(only_first, only_second, count):
+    """The difference of two shares of the same images, with its interval and McNemar's exact test.
+
+    Args:
+        only_first, only_second: how many images count for the first share only, and for the second only.
+        count: n, all images.
+
+    Returns:
+        A dict: difference (first - second), low, high (95 %, Agresti & Min) and p, two-sided.
+
+    Reference:
+        McNemar 1947, Note on the sampling error of the difference between correlated proportions; Agresti & Min 2005,
+        Simple improved confidence intervals for comparing matched proportions (Statistics in Medicine 24).
+    """
+    from scipy.stats import binom, norm
+
+    more, less, total = only_first + 0.5, only_second + 0.5, count + 2
+    middle = (more - less) / total
+    reach = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(more + less - (more - less) ** 2 / total) / total
+    p = min(1.0, 2 * binom.cdf(min(only_first, only_second), only_first + only_second, 0.5))
+    return {
+        "difference": float((only_first - only_second) / count),
+        "low": float(max(-1, middle - reach)),
+        "high": float(min(1, middle + reach)),
+        "p": float(p),
+    }
 
 
 def holm(p_values):

@@ -1,0 +1,49 @@
+"""A claim about speed: ours and theirs measured in turn, their ratio with its spread, and what it was to be."""
+
+import statistics
+
+
+def claim(what, against, unit, ours, theirs, *, target=None, rate=False, remark=""):
+    """One row of the table.
+
+    Args:
+        what: what was measured.
+        against: what it was compared with.
+        unit: of the measurements, such as "s" or "images/s".
+        ours, theirs: measurements, one a round, in the same order.
+        target: how many times better ours was to be, or None.
+        rate: whether more is better, as with images/s.
+        remark: what a reader must know to understand the ratio.
+
+    Returns:
+        A dict: the medians, and of the rounds' ratios (above 1: ours is better) the median, lowest and highest.
+    """
+    ratios = [a / b if rate else b / a for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "what": what, "against": against, "unit": unit, "ours": statistics.median(ours),
+        "theirs": statistics.median(theirs), "rounds": len(ratios), "ratio": statistics.median(ratios),
+        "lowest": min(ratios), "highest": max(ratios), "target": target, "remark": remark,
+    }  # fmt: skip
+
+
+def measure(what, unit, values, *, target=None, at_most=False, remark=""):
+    """A row for what is compared with nothing but its target: a share, a time, an exponent.
+
+    Args:
+        what, unit, target, remark: as for `claim`.
+        values: measurements, one a round.
+        at_most: whether the target is not to be exceeded.
+    """
+    return {
+        "what": what, "against": "", "unit": unit, "ours": statistics.median(values), "rounds": len(values),
+        "lowest": min(values), "highest": max(values), "target": target, "at_most": at_most, "remark": remark,
+    }  # fmt: skip
+
+
+def met(row):
+    """Whether a row is as it was to be; None where nothing was asked."""
+    if row["target"] is None:
+        return None
+    if "ratio" in row:
+        return row["ratio"] >= row["target"]
+    return row["ours"] <= row["target"] if row["at_most"] else row["ours"] >= row["target"]

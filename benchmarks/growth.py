@@ -1,0 +1,143 @@
+"""How time and peak memory grow with the number of images, image size, batch, width, classes, and units times k.
+
+Every size in a process of its own, the sizes in turn and that several times; memory is what the process takes more than
+it had before. The exponent is p in cost ~ size^p, by least squares in logarithms; a constant part of the cost makes it
+smaller. The image size is in pixels, not in their side.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+SIZES = {
+    "images": (1024, 2048, 4096, 8192),
+    "pixels": (24**2, 32**2, 48**2, 64**2),
+    "batch": (32, 64, 128, 256),
+    "width": (0.5, 1, 1.5, 2),
+    "classes": (10, 100, 400, 1000),
+    "units times k": (4 * 224, 8 * 224, 16 * 224, 32 * 224),
+}
+LINEAR = {"images": 1, "pixels": 1, "batch": 1, "width": 2, "classes": 1, "units times k": 1}  # of the arithmetic
+TOLERANCE = 0.1  # of an exponent
+TINY = {
+    "images": (64, 128), "pixels": (16**2, 24**2), "batch": (4, 8), "width": (0.25, 0.5), "classes": (3, 6),
+    "units times k": (224, 448),
+}  # fmt: skip
+
+
+def exponent(sizes, costs):
+    """p of cost ~ size^p; None where a cost is not above 0."""
+    import numpy as np
+
+    if min(costs) <= 0:
+        return None
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+
+
+def memory_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def training(axis, value):
+    """Seconds of a training step of the custom CNN in steady state, or of an epoch over so many images."""
+    import numpy as np
+
+    from tfproject import models
+    from tfproject.data.image_set import Split
+
+    given = {"images": 256, "pixels": 32**2, "batch": 64, "width": 0.5, "classes": 10} | {axis: value}
+    side = round(given["pixels"] ** 0.5)
+    model = models.custom_cnn((side, side, 3), given["classes"], width=given["width"])
+    model.compile("adam", "categorical_crossentropy")
+    count, batch_size = given["images"], min(given["batch"], given["images"])
+    if axis != "images":
+        count = 4 * batch_size
+    random, before = np.random.default_rng(0), memory_mb()
+    images = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    split = Split(images, random.integers(given["classes"], size=count), tuple(map(str, range(count))))
+    batches, steps = split.training_batches(given["classes"], batch_size, epochs=2), count // batch_size
+    model.fit(batches.take(2), verbose=0, shuffle=False)
+    start = time.perf_counter()
+    model.fit(batches.take(steps), verbose=0, shuffle=False)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds if axis == "images" else seconds / steps, "memory_mb": memory_mb() - before}
+
+
+def top_samples(axis, value):
+    """Seconds to find the top k images of every unit, k = value / 224, of a small custom CNN."""
+    import numpy as np
+
+    from tfproject import models
+    from tfproject.data.image_set import Split
+    from tfproject.interpret import samples
+    from tfproject.interpret.network import lay_open
+
+    network = lay_open(models.custom_cnn((32, 32, 3), 10, width=0.5))
+    layers = [conv.name for conv in network.convolutions]  # 224 units
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (512, 32, 32, 3), dtype=np.uint8)
+    split = Split(images, np.arange(512) % 10, tuple(map(str, range(512))))
+    samples.top_samples(network, split.take(range(64)), k=1, layers=layers)
+    before, start = memory_mb(), time.perf_counter()
+    samples.top_samples(network, split, k=round(value / 224), layers=layers)
+    return {"seconds": time.perf_counter() - start, "memory_mb": memory_mb() - before}
+
+
+def measure(axis, value):
+    """A size in a process of its own."""
+    command = [sys.executable, __file__, "--part", axis, str(value)]
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(found.splitlines()[-1])
+
+
+def grown(axis, sizes, rounds):
+    points = {size: [] for size in sizes}
+    for _ in range(rounds):
+        for size in sizes:
+            points[size].append(measure(axis, size))
+    found = {"sizes": list(sizes)}
+    for quantity in ("seconds", "memory_mb"):
+        rows = [[point[quantity] for point in points[size]] for size in sizes]
+        medians = [statistics.median(row) for row in rows]
+        by_round = [exponent(sizes, costs) for costs in zip(*rows)]
+        found[quantity] = {"measured": rows, "exponent": exponent(sizes, medians), "exponents_of_rounds": by_round}
+    return found
+
+
+def claims_of(axis, found):
+    from claims import measure
+
+    for quantity, name in (("seconds", "time"), ("memory_mb", "peak memory")):
+        exponents = [p for p in found[quantity]["exponents_of_rounds"] if p is not None]
+        if exponents:
+            yield measure(
+                f"growth of {name} with {axis}", "exponent", exponents, target=LINEAR[axis] + TOLERANCE, at_most=True
+            )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--axes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tiny", action="store_true", help="two small sizes each, to try the script out")
+    parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        axis, value = arguments.part[0], float(arguments.part[1])
+        part = top_samples if axis == "units times k" else training
+        print(json.dumps(part(axis, value if axis == "width" else round(value))))
+        return
+    import machine
+
+    sizes = TINY if arguments.tiny else SIZES
+    axes = {axis: grown(axis, sizes[axis], arguments.rounds) for axis in arguments.axes}
+    claims = [row for axis, found in axes.items() for row in claims_of(axis, found)]
+    machine.write("growth", {"axes": axes, "claims": claims, "machine": machine.describe()})
+
+
+if __name__ == "__main__":
+    main()

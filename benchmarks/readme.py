@@ -1,0 +1,167 @@
+"""benchmarks/README.md from results/*.json: the machine, and one table of all claims."""
+
+import argparse
+import json
+import pathlib
+
+from claims import claim, measure, met
+
+HERE = pathlib.Path(__file__).parent
+HEAD = """# Benchmarks
+
+What the project claims about speed, each figure from a script here. `make bench` runs them all; `python
+benchmarks/readme.py` writes this page from `results/*.json`. Comparisons with PyTorch need `pip install -r
+benchmarks/requirements.txt`, in this environment or in another one that `--torch-python` names.
+
+Ours and theirs are measured in turn, several times. Ours and theirs are medians; the ratio is the median of the
+rounds' ratios with the lowest and the highest in brackets, and above 1 ours is better.
+"""
+COLUMNS = "| what | against | ours | theirs | ratio, or spread | at least | from |\n|---|---|---|---|---|---|---|"
+
+
+def page(results):
+    """The page's Markdown.
+
+    Args:
+        results: a dict from a result's name to its JSON.
+    """
+    rows = [(name, row) for name, result in results.items() for row in claims_in(name, result)]
+    without = [name for name, result in results.items() if not claims_in(name, result)]
+    parts = [HEAD, machines(results)]
+    if rows:
+        parts.append("\n".join([COLUMNS, *(line(name, row) for name, row in rows)]) + "\n")
+    remarks = [f"- {row['what']}: {row['remark']}." for _, row in rows if row.get("remark")]
+    if remarks:
+        parts.append("\n".join(remarks) + "\n")
+    if without:
+        listed = ", ".join(f"[`{name}`](results/{name}.json)" for name in without)
+        parts.append(f"Measured without a claim about speed: {listed}.\n")
+    return "\n".join(parts)
+
+
+def machines(results):
+    """A sentence for each machine that results are from, with the range of its measured peak."""
+    peaks = {}
+    for result in results.values():
+        found = result.get("machine")
+        if found:
+            packages = found.get("packages", {})
+            processor = found.get("processor", {})
+            known = [f"{name} {packages[name]}" for name in ("tensorflow", "keras", "numpy") if name in packages]
+            key = ", ".join([processor.get("name", "an unknown processor"), f"{found['cores']} cores", *found["gpus"]])
+            key += f"; {', '.join(known)}" if known else ""
+            peaks.setdefault(key, []).append(found["matrix_product_gflops"])
+    told = []
+    for key, values in peaks.items():
+        spread = f"{min(values):g}" if min(values) == max(values) else f"{min(values):g} to {max(values):g}"
+        told.append(f"Measured on: {key}. Matrix product (float32, NumPy), taken with each result: {spread} GFLOP/s.\n")
+    return "\n".join(told)
+
+
+def claims_in(name, result):
+    """The rows of a result: those it makes itself, or what is read out of a result that has none."""
+    if "claims" in result:
+        return result["claims"]
+    return list(READ_OUT.get(name, lambda _: ())(result))
+
+
+def _input_pipeline(result):
+    rates = result["images_per_second"]
+    against = "Keras' pipeline from JPEG files"
+    yield claim("input pipeline", against, "images/s", rates["ours"], rates["keras"], rate=True)
+    slowest = min(rates["ours"])
+    wait = 100 * max(result["training_step_images_per_second"].values()) / slowest
+    remark = "the pipeline's time an image as a share of the fastest training step's, which it runs beside"
+    yield measure("input wait during training, at most", "%", [wait], target=2, at_most=True, remark=remark)
+
+
+def _frozen_prefix(result):
+    for cut in result["cuts"]:
+        yield {
+            "what": f"{cut['epochs']} epochs on {result['data']}, VGG16 frozen until {cut['frozen_until']}",
+            "against": "`trainable=False` in Keras", "unit": "s", "ours": cut["run_once_seconds"],
+            "theirs": cut["as_keras_does_it_seconds"], "ratio": cut["times_faster"],
+            # Only the mean of theirs is kept, and how far its two measurements are apart.
+            "lowest": cut["times_faster"] * (1 - cut["as_keras_does_it_spread"] / 2),
+            "highest": cut["times_faster"] * (1 + cut["as_keras_does_it_spread"] / 2),
+            "rounds": 1, "target": 10, "remark": "",
+        }  # fmt: skip
+
+
+def _attribution(result):
+    images = result["ours"]["gradcam"]["images"]
+    for method, ratio in result["times_faster_an_image"].items():
+        rows = [method] if "," not in method else ["gradcam", "gradcam++", "layercam"]
+        theirs = sum(result["tf_keras_vis"][m]["seconds"] / result["tf_keras_vis"][m]["images"] for m in rows)
+        mine = result["ours"][method]["seconds"] / result["ours"][method]["images"]
+        target = 3 if "," in method else None
+        yield _single(f"{method}, VGG16, {images} images", "tf-keras-vis", "s an image", mine, theirs, ratio, target)
+
+
+def _tsne(result):
+    what = f"t-SNE of {result['images']:,} x {result['width']}"
+    ours, theirs = result["openTSNE"], result["scikit_learn"]
+    yield _single(what, "scikit-learn", "s", ours["seconds"], theirs["seconds"], result["times_faster"], 2)
+    trust, other = ours["trustworthiness"], theirs["trustworthiness"]
+    yield _single(f"{what}: trustworthiness", "scikit-learn", "", trust, other, trust / other, 1)
+
+
+def _top_samples(result):
+    what = f"top images of {result['units']:,} units, {result['images']:,} images"
+    ratio = result["forward_seconds"] / result["seconds"]
+    yield _single(what, "the forward pass alone", "s", result["seconds"], result["forward_seconds"], ratio, None)
+
+
+def _inference(result):
+    rates = {name: row["rounds"] for name, row in result["images_per_second"].items()}
+    for name in ("predict", "map"):
+        for against, target in (("model.predict", 1.5), ("onnxruntime", None)):
+            yield claim(name, f"`{against}`", "images/s", rates[name], rates[against], target=target, rate=True)
+
+
+READ_OUT = {
+    "inference": _inference,
+    "input_pipeline": _input_pipeline, "frozen_prefix": _frozen_prefix, "interpret_attribution": _attribution,
+    "interpret_tsne": _tsne, "interpret_top_samples": _top_samples,
+}  # fmt: skip
+
+
+def _single(what, against, unit, ours, theirs, ratio, target):
+    return {
+        "what": what, "against": against, "unit": unit, "ours": ours, "theirs": theirs, "ratio": ratio,
+        "lowest": ratio, "highest": ratio, "rounds": 1, "target": target, "remark": "",
+    }  # fmt: skip
+
+
+def line(name, row):
+    """A row of the table."""
+    unit = f" {row['unit']}" if row["unit"] and row["unit"] != "exponent" else ""
+    theirs = f"{number(row['theirs'])}{unit}" if "theirs" in row else ""
+    spread = f" ({number(row['lowest'])} to {number(row['highest'])})" if row["rounds"] > 1 else ", measured once"
+    middle = f"**{number(row['ratio'])}**{spread}" if "ratio" in row else spread.strip(" ,()")
+    target = ""
+    if row["target"] is not None:
+        asked = f"at most {number(row['target'])}" if row.get("at_most") else number(row["target"])
+        target = f"{asked}{'' if met(row) else ', **missed**'}"
+    cells = (row["what"], row["against"], f"{number(row['ours'])}{unit}", theirs, middle, target)
+    return f"| {' | '.join(cells)} | [{name}](results/{name}.json) |"
+
+
+def number(value):
+    """Three digits that count, without an exponent."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 0.001 or value == 0 else f"{value:.4f}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=pathlib.Path, default=HERE / "results", help="a folder with JSON files")
+    parser.add_argument("--output", type=pathlib.Path, default=HERE / "README.md")
+    arguments = parser.parse_args()
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(arguments.results.glob("*.json"))}
+    arguments.output.write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Images/s of the training step: ours, Keras as a tutorial writes it, PyTorch eager and compiled.
+
+The course's custom CNN (32x32) and the land-cover CNN (64x64), the same architecture, batch, loss and optimiser (Adam)
+for all, made-up images. Each contestant lives in a process of its own and waits while another one is measured; the
+rounds alternate. The machine's matrix-product peak is measured in every round, and the share of it is that of the
+step's arithmetic as `tfproject.cost` counts it. PyTorch trains in float32 and channels_last.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+NETWORKS = {"custom_cnn": 32, "land_cover_cnn": 64}
+CLASSES = 10
+TORCH = pathlib.Path(__file__).with_name("training_step_torch.py")
+
+
+def peak_gflops(side=2048):
+    """Of a matrix product in NumPy, float32, best of three."""
+    import numpy as np
+
+    a = np.ones((side, side), "float32")
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds) / 1e9
+
+
+def made_up(batch_size, size):
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (batch_size, size, size, 3)).astype("float32")
+    return images, np.eye(CLASSES, dtype="float32")[random.integers(CLASSES, size=batch_size)]
+
+
+def ours(network, batch_size):
+    """(function of a number of steps, parameters, how): what `training.fit` trains with on this machine."""
+    import tensorflow as tf
+
+    from tfproject import models
+    from tfproject.training import Recipe, acceleration
+
+    build, shape = getattr(models, network), (NETWORKS[network],) * 2 + (3,)
+    recipe = Recipe(
+        batch_size=batch_size, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant"
+    )
+    recipe = acceleration.resolve(recipe, build, shape, CLASSES)
+    with acceleration.dtype_policy(recipe.precision):
+        model = build(shape, CLASSES)
+    acceleration.compile_for_training(model, recipe, 1)
+    batches = tf.data.Dataset.from_tensors(made_up(batch_size, shape[0])).repeat()
+
+    def train(steps):
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+    return train, model.count_params(), {"precision": recipe.precision, "jit_compile": recipe.jit_compile}
+
+
+def keras_defaults(network, batch_size):
+    """The same for `compile` and `fit` with nothing but the optimiser's and the loss's names."""
+    import numpy as np
+    import tensorflow  # noqa: F401  before tfproject, which chooses other kernels
+
+    from tfproject import models
+
+    size = NETWORKS[network]
+    model = getattr(models, network)((size, size, 3), CLASSES)
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    images, labels = made_up(batch_size, size)
+
+    def train(steps):
+        model.fit(np.tile(images, (steps, 1, 1, 1)), np.tile(labels, (steps, 1)), batch_size=batch_size, verbose=0)
+
+    return train, model.count_params(), {"precision": "float32", "jit_compile": "auto"}
+
+
+CONTESTANTS = {"ours": ours, "keras": keras_defaults}
+
+
+def answer(train, parameters, how):
+    """Train as many steps as each line of standard input says, and say how many seconds that took."""
+    train(2)  # traces, compiles, warms up
+    print(json.dumps({"parameters": int(parameters), "how": how}), flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        train(int(line))
+        print(time.perf_counter() - start, flush=True)
+
+
+class Contestant:
+    """A process that trains when asked to."""
+
+    def __init__(self, command, environment=None):
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=environment,
+        )  # fmt: skip
+        first = self.process.stdout.readline()
+        if not first:
+            raise SystemExit(f"This did not start: {' '.join(map(str, command))}")
+        self.says = json.loads(first)
+
+    def seconds(self, steps):
+        print(steps, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(network, arguments):
+    """All contestants on a network."""
+    import os
+
+    from tfproject import cost, models
+
+    options = [network, str(arguments.batch_size)]
+    commands = {name: [sys.executable, __file__, "--contestant", name, *options] for name in CONTESTANTS}
+    if arguments.torch_python:
+        for variant in ("eager", "compile"):
+            commands[f"torch {variant}"] = [arguments.torch_python, TORCH, variant, *options]
+    # A tutorial leaves TensorFlow's threads and kernels as they are, which `import tfproject` does not.
+    plain = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environments = {"keras": plain | {"TF_NUM_INTEROP_THREADS": "0"}}
+    rates, peaks = {name: [] for name in commands}, []
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for name, command in commands.items():
+            running[name] = Contestant(command, environments.get(name))
+            stack.callback(running[name].close)
+        told = {name: contestant.says for name, contestant in running.items()}
+        for _ in range(arguments.rounds):
+            peaks.append(peak_gflops())
+            for name, contestant in running.items():
+                rates[name].append(arguments.steps * arguments.batch_size / contestant.seconds(arguments.steps))
+    size = NETWORKS[network]
+    model = getattr(models, network)((size, size, 3), CLASSES)
+    trained = sum(w.shape.num_elements() for w in model.trainable_variables)
+    for name, says in told.items():
+        if says["parameters"] not in (model.count_params(), trained):
+            raise SystemExit(f"{name}'s {network} has {says['parameters']} parameters, not {model.count_params()}.")
+    flops = cost.study(model, arguments.batch_size, optimizer="adam").totals["step_flops"] / arguments.batch_size
+    return {
+        "images_per_second": rates, "matrix_product_gflops": peaks, "step_flops_an_image": flops,
+        "how": {name: says["how"] for name, says in told.items()},
+    }  # fmt: skip
+
+
+def claims_of(network, found):
+    from claims import claim, measure
+
+    rates, what = found["images_per_second"], f"training step, {network}, {NETWORKS[network]}x{NETWORKS[network]}"
+    rows = [claim(what, "Keras' defaults", "images/s", rates["ours"], rates["keras"], target=1.4, rate=True)]
+    variants = [name for name in rates if name.startswith("torch")]
+    if variants:
+        best = max(variants, key=lambda name: statistics.median(rates[name]))
+        against = f"PyTorch ({best.split()[1]}, the faster)"
+        rows.append(claim(what, against, "images/s", rates["ours"], rates[best], target=1.0, rate=True))
+    shares = [
+        100 * rate * found["step_flops_an_image"] / 1e9 / peak
+        for rate, peak in zip(rates["ours"], found["matrix_product_gflops"])
+    ]
+    target = 50 if network == "land_cover_cnn" else None
+    return [*rows, measure(f"{what}: share of the matrix-product peak", "%", shares, target=target)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=8, help="of a contestant in a round (default 8)")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--torch-python", default=sys.executable if importlib.util.find_spec("torch") else None,
+        help="interpreter that has PyTorch (default this one, if it has; without, PyTorch is left out)",
+    )  # fmt: skip
+    parser.add_argument("--contestant", nargs=3, metavar=("NAME", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contestant:
+        name, network, batch_size = arguments.contestant
+        return answer(*CONTESTANTS[name](network, int(batch_size)))
+    import machine
+
+    networks = {network: compare(network, arguments) for network in arguments.networks}
+    machine.write(
+        "training_step",
+        {"batch_size": arguments.batch_size, "steps": arguments.steps, "networks": networks,
+         "claims": [row for network, found in networks.items() for row in claims_of(network, found)],
+         "machine": machine.describe()},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+# %% [markdown]
+# # 3. Interpretability: what have the networks learnt?
+#
+# **What is asked.** Open two networks: the small CNN of notebook 1, and VGG16 with weights from ImageNet. What does
+# each unit respond to? What do units in deep layers stand for that those in early layers do not? Where in an image does
+# a network look, and *can the picture that says so be believed*?
+#
+# **What to expect.** First layers of edges and colours, the same in nearly every network. Then units that are hard to
+# name, and near the end units for one class. And attribution maps of which some look convincing and say little.
+#
+# **How to run this.** From top to bottom. Without a setting the networks are tiny and barely trained, on generated
+# images; it takes two or three minutes, and shows how to look, not what there is to see. With `PROFILE=cpu` it shows
+# the networks of the study, from `results/` where these are published.
+
+# %%
+from tfproject import notebook
+
+setting = notebook.begin("task3")
+
+# %%
+import json
+
+import keras
+import numpy as np
+
+from tfproject import data, interpret
+from tfproject.report import attribution_figures, exploration_figures
+from tfproject.tasks import task3_visualizations as task3
+
+# %% [markdown]
+# ## Look, stage by stage
+#
+# One call does everything that follows for both networks: filters, activations, top images, meanings, t-SNE,
+# attribution and its checks. Each stage keeps what it found; interrupted, the call goes on with the next one.
+
+# %%
+directory = setting.published(task3.RESULTS)
+if directory is None:
+    task3.run_task(setting.data, setting.profile, setting.directory)
+    directory = setting.directory
+networks = json.loads((directory / "metrics.json").read_text())["networks"]
+
+
+def show(pattern, network="CustomCNN", most=3):
+    notebook.show(*sorted((directory / network / "figures").glob(f"{pattern}.png"))[:most])
+
+
+# %% [markdown]
+# Before asking what a network has learnt, ask how much: with a network that guesses, the rest is decoration.
+
+# %%
+rows = [{"network": name} | found["scores"] for name, found in networks.items()]
+notebook.say(*(f"{name}: {found['subtitle']}" for name, found in networks.items()))
+notebook.table(rows, {"network": "", "parameters": ",.0f", "images": ",.0f", "accuracy": ".2%"})
+
+# %% [markdown]
+# ## Filters
+#
+# A filter of the first layer reads three colours, so it can be shown as a picture. **Look for** edges in several
+# directions, and for pairs of opposite colours. A filter that looks like noise was hardly used.
+
+# %%
+show("colour_kernels")
+show("colour_kernels", "VGG16")
+
+# %% [markdown]
+# Deeper filters read dozens of maps and cannot be seen so. Instead we ask the unit: start from noise, and climb the
+# gradient to the image that excites it most. Such images are *not* photographs, and nothing says that the network ever
+# met one; they show which pattern the weights add up to.
+
+# %%
+show("maximised_*", most=4)
+
+# %% [markdown]
+# ## Activations
+#
+# One image through the network: from layer to layer the maps get coarser, and fewer places are bright. A unit that is
+# black for every image is dead: it takes up room and does nothing.
+
+# %%
+show("feature_maps_1")
+show("activity")
+
+# %% [markdown]
+# ## The images that a unit likes best
+#
+# The most honest picture of a unit is not a drawing but evidence: of all test images, which nine excite it most, cut to
+# the part that the unit can see? **Cover the captions** first and name the unit yourself; then compare with what the
+# counting says. Low in the network you will name textures, high in it things.
+
+# %%
+show("samples_*", most=4)
+
+# %% [markdown]
+# There is no magic in it. Here it is by hand, for one unit of the last convolution: a model that ends there, the mean
+# over each map, and the ten images with the largest.
+
+# %%
+model = keras.models.load_model(
+    task3.SAVED if setting.data == "real" else directory / "runs" / "custom_cnn-seed0" / "model.keras"
+)
+images = data.load(task3.SETS[setting.data])
+test, names = images.test.take(range(200)), images.class_names
+unit = 5
+body = keras.Model(model.input, model.get_layer("block3_conv2_relu").output)
+excited = body.predict(test.images.astype("float32"), verbose=0).mean(axis=(1, 2))[:, unit]
+best = np.argsort(-excited)[:10]
+captions = [(names[test.labels[i]], f"{excited[i]:.2f}") for i in best]
+notebook.show(exploration_figures.captioned_sheet(test.images, best, captions, columns=5))
+
+# %% [markdown]
+# ## What units stand for
+#
+# For each unit its top images are counted: are they of one class, of one group of classes (animals, vehicles), of one
+# colour? *Purity* is the share of the most frequent class among them, and *by chance* what it would be for images drawn
+# at random. **Look at** how the rows change with depth: that change is what deep learning is about.
+
+# %%
+columns = {"layer": "", "units": ".0f", "class_selective_share": ".1%", "selectivity": ".2f", "purity": ".1%",
+           "purity_by_chance": ".1%"}  # fmt: skip
+notebook.table(directory / "CustomCNN" / "layers.csv", columns)
+show("kinds")
+show("kinds", "VGG16")
+
+# %% [markdown]
+# A unit that fires for horses is not yet a unit that is *needed* for horses. To find out, silence it and measure
+# accuracy again. Often nothing happens: what one unit says others say too.
+
+# %%
+show("silencing")
+notebook.say(*networks["CustomCNN"]["story"])
+
+# %% [markdown]
+# ## t-SNE
+#
+# Each image as a point, laid out so that neighbours stay neighbours. **Beware:** distances between clusters and the
+# sizes of clusters mean nothing in t-SNE. What can be believed is who is next to whom, and *trustworthiness* says how
+# far. The curve asks the layers themselves, without a picture: how often is the class told right by the neighbours?
+
+# %%
+show("tsne_dense")
+show("tsne_images_dense")
+show("neighbourhoods")
+
+# %% [markdown]
+# ## Where does it look?
+#
+# Each row is an image, each column a method. The methods do not agree, so they cannot all show "where the network
+# looks".
+
+# %%
+show("attribution")
+show("attribution", "VGG16")
+
+# %% [markdown]
+# The same for images of your choice. Change the numbers. Do the maps of an image that is classified wrongly tell why?
+
+# %%
+chosen = test.take([3, 14, 15, 92])
+maps = interpret.attribute(model, chosen.images, methods=("gradients", "gradcam", "layercam"))
+said = model.predict(chosen.images.astype("float32"), verbose=0).argmax(axis=1)
+titles = [f"{names[label]}\nsaid: {names[guess]}" for label, guess in zip(chosen.labels, said)]
+notebook.show(attribution_figures.attribution_sheet(chosen.images, maps, titles))
+
+# %% [markdown]
+# ## Can the maps be believed?
+#
+# Two tests, and both can fail.
+#
+# - **Randomise the weights**, layer by layer from the output. A map that stays the same did not depend on what was
+#   learnt; it is an edge detector with a good reputation.
+# - **Delete the pixels** that the map names first. If the map is true, the class's probability falls faster than when
+#   the same map is laid over the image *moved*, which takes away just as many pixels in just such patches.
+
+# %%
+show("sanity_check")
+show("deletion_insertion")
+columns = {"method": "", "sanity_correlation": ".2f", "deletion_auc": ".3f", "deletion_control": ".3f", "verdict": ""}
+notebook.table(directory / "CustomCNN" / "faithfulness.csv", columns)
+
+# %% [markdown]
+# ## Two networks, two educations
+#
+# VGG16 learnt from a million photographs of a thousand things and has only its head from us. Compare the two stories:
+# where do its units begin to stand for our classes?
+
+# %%
+notebook.say(*networks["VGG16"]["story"])
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. In the cell with `unit = 5`, go through ten units. For how many can you find a name that a friend, shown only the
+#    images, would find too? Try the same with `block1_conv1_relu`.
+# 2. Take `.max(axis=(1, 2))` in place of `.mean(axis=(1, 2))`. Which kind of unit gets other top images, and why?
+# 3. Choose an image that is classified wrongly, and ask for the map of the *true* class:
+#    `interpret.attribute(model, images, classes=labels)`. Does the evidence lie elsewhere?
+# 4. The same for a model of your own: `tfproject interpret my_model.keras --data my_folder/`.
+
+# %%
+print(directory / "report.html")

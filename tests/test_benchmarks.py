@@ -1,0 +1,163 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import claims  # noqa: E402
+import growth  # noqa: E402
+import readme  # noqa: E402
+import training_step  # noqa: E402
+import whole_runs  # noqa: E402
+
+MACHINE = {
+    "processor": {"name": "Abacus", "instructions": []}, "cores": 2, "gpus": [], "packages": {"keras": "3.0"},
+    "commit": "c", "matrix_product_gflops": 100,
+}  # fmt: skip
+
+
+def test_a_ratio_is_of_rounds_and_above_one_where_ours_is_better():
+    seconds = claims.claim("a", "b", "s", [1, 2, 4], [2, 2, 2], target=1.5)
+    assert (seconds["ratio"], seconds["lowest"], seconds["highest"]) == (1, 0.5, 2)
+    assert claims.met(seconds) is False
+    rates = claims.claim("a", "b", "images/s", [30, 30], [10, 20], target=2, rate=True)
+    assert (rates["ratio"], rates["lowest"]) == (2.25, 1.5)
+    assert claims.met(rates) is True
+
+
+def test_a_limit_is_met_from_below_and_a_share_from_above():
+    assert claims.met(claims.measure("wait", "%", [1.5], target=2, at_most=True))
+    assert not claims.met(claims.measure("share", "%", [1.5], target=2))
+    assert claims.met(claims.measure("share", "%", [1.5])) is None
+
+
+def test_the_page_has_each_claim_with_its_source_and_says_what_was_missed():
+    good = claims.claim("step", "Keras", "images/s", [300, 310, 290], [100, 100, 100], target=1.4, rate=True)
+    bad = claims.claim("run", "course", "s", [100], [200], target=4.0, remark="stopped early")
+    text = readme.page({
+        "first": {"claims": [good], "machine": MACHINE},
+        "second": {"claims": [bad], "machine": MACHINE | {"matrix_product_gflops": 150}},
+        "third": {"machine": MACHINE},
+    })  # fmt: skip
+    row = next(line for line in text.splitlines() if line.startswith("| step"))
+    cells = ("step", "Keras", "300 images/s", "100 images/s", "**3** (2.9 to 3.1)", "1.4")
+    assert row == f"| {' | '.join(cells)} | [first](results/first.json) |"
+    missed = next(line for line in text.splitlines() if line.startswith("| run"))
+    assert "**2**, measured once" in missed and "4, **missed**" in missed
+    assert "Abacus, 2 cores; keras 3.0" in text and "100 to 150 GFLOP/s" in text
+    assert "- run: stopped early." in text
+    assert "without a claim about speed: [`third`](results/third.json)" in text
+
+
+def test_results_without_claims_of_their_own_are_read_out():
+    pipeline = {
+        "images_per_second": {"ours": [1000, 2000], "keras": [500, 500]},
+        "training_step_images_per_second": {"float32 plain": 10, "float32 xla": 5},
+    }
+    faster, wait = readme.claims_in("input_pipeline", pipeline)
+    assert faster["ratio"] == 3
+    assert wait["ours"] == pytest.approx(1.0)  # 1 ms of 100 ms
+    cut = {
+        "epochs": 20, "frozen_until": "block5_pool", "run_once_seconds": 10.0, "as_keras_does_it_seconds": 150,
+        "as_keras_does_it_spread": 0.2, "times_faster": 15.0,
+    }  # fmt: skip
+    (row,) = readme.claims_in("frozen_prefix", {"data": "terrassa", "cuts": [cut]})
+    assert (row["ratio"], row["lowest"]) == (15, pytest.approx(13.5))
+    speeds = {"predict": [30, 40], "map": [20, 20], "model.predict": [10, 20], "onnxruntime": [40, 40]}
+    rows = readme.claims_in("inference", {"images_per_second": {name: {"rounds": v} for name, v in speeds.items()}})
+    assert [row["ratio"] for row in rows] == [2.5, 0.875, 1.5, 0.5]
+    vis = {"images": 10_000, "width": 512, "times_faster": 3.0,
+           "openTSNE": {"seconds": 10, "trustworthiness": 0.90},
+           "scikit_learn": {"seconds": 30, "trustworthiness": 0.95}}  # fmt: skip
+    seconds, trust = readme.claims_in("interpret_tsne", vis)
+    assert claims.met(seconds) and not claims.met(trust)
+
+
+def test_the_committed_results_can_all_be_told(tmp_path):
+    subprocess.run([sys.executable, BENCHMARKS / "readme.py", "--output", tmp_path / "README.md"], check=True)
+    text = (tmp_path / "README.md").read_text()
+    for path in (BENCHMARKS / "results").glob("*.json"):
+        assert f"(results/{path.name})" in text
+
+
+def test_an_exponent_is_found_again():
+    sizes = [1, 2, 4, 8]
+    assert growth.exponent(sizes, [3 * s**1.5 for s in sizes]) == pytest.approx(1.5)
+    assert growth.exponent(sizes, [0, 1, 2, 3]) is None
+
+
+def test_seconds_count_to_the_end_of_the_first_epoch_that_reaches_the_goal():
+    accuracies, seconds = [0.5, 0.8, 0.7, 0.9], [10, 20, 30, 40]
+    assert whole_runs.seconds_to(0.75, accuracies, seconds) == (30, 0.8)
+    assert whole_runs.seconds_to(0.95, accuracies, seconds) == (100, 0.9)  # its best
+
+
+def test_a_goal_that_ours_misses_is_no_claim():
+    rows = [{"ours": {"seconds": 10, "val_accuracy": 0.9}, "course": {"seconds": 60, "val_accuracy": 0.8}}]
+    (row,) = whole_runs.claim_of("eurosat", rows, 0.85)
+    assert row["ratio"] == 6 and "80.0%" in row["remark"]
+    assert whole_runs.claim_of("eurosat", rows, 0.95) == []
+
+
+def test_the_course_s_run_goes_on_where_it_stopped(toy_set, tmp_path, monkeypatch):
+    import toy
+
+    from tfproject import models
+
+    monkeypatch.setattr(models, "custom_cnn", toy.network)
+    whole_runs.courses(toy_set, "toy", 0, tmp_path, epochs=1)
+    first = (tmp_path / "history.csv").read_text()
+    accuracies, seconds = whole_runs.courses(toy_set, "toy", 0, tmp_path, epochs=3)
+    assert len(accuracies) == len(seconds) == 3
+    assert (tmp_path / "history.csv").read_text().startswith(first)
+    again = whole_runs.courses(toy_set, "toy", 0, tmp_path, epochs=3)
+    assert again == (accuracies, seconds)  # nothing was trained
+
+
+def test_shares_of_the_peak_and_the_faster_pytorch():
+    found = {
+        "images_per_second": {
+            "ours": [100, 100], "keras": [50, 50], "torch eager": [80, 80], "torch compile": [90, 60],
+        },
+        "matrix_product_gflops": [100, 200], "step_flops_an_image": 0.5e9,
+    }  # fmt: skip
+    keras, torch, share = training_step.claims_of("land_cover_cnn", found)
+    assert keras["ratio"] == 2
+    assert torch["theirs"] == 80
+    assert (share["lowest"], share["highest"], share["target"]) == (25, 50, 50)
+
+
+def test_a_contestant_answers_with_seconds(tmp_path):
+    script = tmp_path / "contestant.py"
+    script.write_text(
+        f"import sys, time; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "from training_step import answer\n"
+        "answer(lambda steps: time.sleep(0.05 * steps), 7, {})\n"
+    )
+    contestant = training_step.Contestant([sys.executable, script])
+    assert contestant.says == {"parameters": 7, "how": {}}
+    assert contestant.seconds(4) >= 0.2
+    contestant.close()
+
+
+@pytest.mark.parametrize("name", ["training_step", "whole_runs", "growth", "start_up", "readme"])
+def test_help_is_there(name):
+    shown = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", "--help"], capture_output=True, text=True)
+    assert shown.returncode == 0 and "--help" in shown.stdout
+
+
+def test_made_up_batches_are_the_same_in_every_process():
+    images, labels = training_step.made_up(4, 8)
+    assert images.shape == (4, 8, 8, 3) and labels.shape == (4, 10)
+    np.testing.assert_array_equal(labels.sum(1), 1)
+    np.testing.assert_array_equal(images, training_step.made_up(4, 8)[0])
+
+
+def test_claims_go_to_json_and_back():
+    row = claims.claim("a", "b", "s", [1.0], [2.0], target=1)
+    assert json.loads(json.dumps(row)) == row

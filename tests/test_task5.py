@@ -1,0 +1,237 @@
+import dataclasses
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+from tfproject import data as image_sets
+from tfproject import training
+from tfproject.data.image_set import ImageSet, Origin, Split
+from tfproject.errors import UserError
+from tfproject.tasks import task5_analysis, task5_page
+from tfproject.tasks import task5_eurosat as task5
+
+SMALL = dataclasses.replace(
+    task5.PROFILES["quick"],
+    changes={"epochs": 1, "batch_size": 30, "precision": "float32", "jit_compile": False},
+    network={"widths": (8, 8, 8, 8)}, train_images=60, val_images=None, trials=2, rungs=((30, 1),),
+    vgg16_options={"width": 0.0625, "depth": 1, "head": ()}, corrupted_images=9,
+    vgg16_changes={"epochs": 1, "batch_size": 30, "precision": "float32", "jit_compile": False},
+)  # fmt: skip
+CHOOSING = ("search", "preparation", "steps")
+
+
+class Guarded(Split):
+    """Test tiles that may be looked at only while `opened`."""
+
+    opened = True
+
+    def __getattribute__(self, name):
+        if name in ("images", "labels", "digests") and not Guarded.opened:
+            raise AssertionError("a test tile was looked at")
+        return super().__getattribute__(name)
+
+
+def tiles():
+    """Three classes of 32x32 noise, each brighter in a channel of its own."""
+    random = np.random.default_rng(0)
+
+    def split(kind, name, count):
+        labels = np.arange(count) % 3
+        images = random.integers(0, 120, (count, 32, 32, 3)).astype(np.uint8)
+        images[np.arange(count), :, :, labels] += 60
+        return kind(images, labels.astype(np.int64), tuple(f"{name}_{i}.png" for i in range(count)))
+
+    splits = {"train": split(Split, "train", 90), "val": split(Split, "val", 30), "test": split(Guarded, "test", 30)}
+    return ImageSet("toy", ("red", "green", "blue"), splits, Origin("Noise with a tint", synthetic=True))
+
+
+def fit_without_training(build_model, image_set, recipe, directory, **options):
+    """A run such as `training.fit` leaves, its network untrained and its accuracies drawn by the recipe."""
+    from tfproject.models import saved_models
+
+    run, random = training.Run(directory), np.random.default_rng(zlib.crc32(json.dumps(recipe.to_json()).encode()))
+    model = build_model(image_set.image_shape, len(image_set.class_names))
+    rows = [{"epoch": 1, "seconds": 1.0, "images_per_second": 9.0}]
+    rows[0] |= {name: random.uniform() for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+    run.write("recipe.json", {"asked": recipe.to_json(), "recipe": recipe.to_json(), "network": {}, "data": {}})
+    run.write("environment.json", {"seed": recipe.seed})
+    run.write_history(rows)
+    saved_models.save(model, run.model_path, image_set.class_names)
+    kept = {"kept": rows[0], "kept_epoch": 1, "epochs": 1, "seconds": 1.0, "images": len(image_set.train)}
+    run.record(training=kept | {"parameters": model.count_params(), "peak_memory_mb": 1})
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The whole task, killed once within a part: its directory, what it published then, and what was run how often."""
+    root = tmp_path_factory.mktemp("task5")
+    directory, early, ran = root / "run", root / "early", []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(task5.PROFILES, "small", SMALL)
+        patch.setattr(image_sets, "load", lambda *args, **options: tiles())
+        patch.setattr("tfproject.report.readme.check", lambda root: None)
+        patch.setattr("tfproject.report.readme.update", lambda root: None)
+        _forget()
+
+        def counted(part, do):
+            def run(task):
+                ran.append(part)
+                if part == "spatial" and ran.count(part) == 1:
+                    raise KeyboardInterrupt
+                return do(task)
+
+            return run
+
+        patch.setattr(task5, "DO", {part: counted(part, do) for part, do in task5.DO.items()})
+        with pytest.MonkeyPatch.context() as closed:
+            task5.load_tiles("toy", "random", (("data_dir", None), ("on_bad_image", "list")))
+            closed.setattr(Guarded, "opened", False)
+            closed.setattr(task5_page, "write", lambda task: None)
+            closed.setattr(training, "fit", fit_without_training)
+            task5.run_task("toy", "small", directory, only=CHOOSING, progress=False)
+        with pytest.raises(KeyboardInterrupt):
+            task5.run_task("toy", "small", directory, progress=False)
+        task5.run_task("toy", "small", directory, only=["random"], progress=False)
+        task5.publish(directory, early)
+        page = task5.run_task("toy", "small", directory, progress=False)
+        assert page == directory / "report.html"
+    _forget()
+    return directory, early, ran
+
+
+def _forget():
+    task5.load_tiles.cache_clear()
+    task5.load_choices.cache_clear()
+
+
+def test_what_is_finished_is_not_done_again_and_nothing_was_chosen_by_test_tiles(finished):
+    _, _, ran = finished
+    # That no test tile is looked at while choosing, the fixture has shown: it would have failed.
+    assert ran[:3] == list(CHOOSING)
+    assert sorted(ran) == sorted([*task5.PARTS, "spatial"])
+
+
+def test_its_numbers_are_those_of_the_runs(finished):
+    from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
+
+    directory, _, _ = finished
+    metrics = json.loads((directory / "metrics.json").read_text())
+    parts, labels = metrics["parts"], tiles().test.labels
+    assert list(parts) == list(task5.PARTS) and metrics["data"]["synthetic"]
+    random = parts["random"]
+    for i, name in enumerate(random["runs"]):
+        with np.load(directory / "runs" / name / "predictions.npz") as file:
+            found = {key: file[key] for key in file}
+        for views, key in (("1", "test"), ("8", "test_8_views")):
+            assert random["test"][views]["accuracies"][i] == accuracy_score(labels, found[key].argmax(1))
+        chosen = found["test" if random["views"] == 1 else "test_8_views"].argmax(1)
+        told = parts["analysis"]["tests"][i]
+        assert told["accuracy"] == accuracy_score(labels, chosen)
+        assert told["kappa"] == pytest.approx(cohen_kappa_score(labels, chosen))
+        assert told["macro_f1"] == pytest.approx(f1_score(labels, chosen, average="macro", zero_division=0))
+        for key in ("accuracy", "kappa", "macro_f1"):
+            low, high = told[f"{key}_interval"]
+            assert low <= told[key] + 0.02 and told[key] - 0.02 <= high
+    assert metrics["test"]["accuracy"] == random["test"]["1"]["accuracies"][0]
+    on_validation = {int(v): own["accuracy"]["mean"] for v, own in random["validation"].items()}
+    assert on_validation[random["views"]] == max(on_validation.values())
+    searched = [row for row in parts["search"]["rows"] if row["state"] == "finished"]
+    best = max(searched, key=lambda row: (row["score"], -row["trial"]))
+    assert parts["search"]["best"] == {name: best[name] for name in task5.SEARCHED}
+    assert parts["search"]["rows"][0]["learning_rate"] == task5.LAND_COVER.learning_rate
+    steps = parts["steps"]["gains"]
+    assert steps[1]["gain"] == pytest.approx(steps[1]["accuracy"] - steps[0]["accuracy"])
+    assert steps[-1]["step"] == "+ 8 views of a tile" and len(steps) == 3
+    drop = parts["analysis"]["drop"]["accuracy"]
+    assert drop["random"]["count"] == drop["spatial"]["count"] == 30
+
+
+def test_its_page_has_all_sections_and_says_what_is_missing(finished):
+    directory, early, _ = finished
+    page = (directory / "report.html").read_text()
+    for heading in (*task5_page.HEADINGS.values(), "Result", "Augmentation", "Image size", "Doubtful labels", "Bias",
+                    "Robustness", "From the random to the spatial split, class by class", "Conclusions", "Limits",
+                    "Extensions"):  # fmt: skip
+        assert f"<h2>{heading}</h2>" in page
+    assert "is missing: it is not finished" not in page and "generated images" in page
+    told = (early / task5.RESULTS / "report.html").read_text()
+    assert "The part &#39;spatial&#39; is missing" in told and "a missing result on the spatial split" in told
+
+
+def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
+    from tfproject.models import saved_models
+
+    directory, early, _ = finished
+    goal = early / task5.RESULTS
+    partly = json.loads((goal / "metrics.json").read_text())["parts"]
+    assert list(partly) == ["exploration", *CHOOSING, "random"]
+    assert not (early / "saved_models" / "eurosat_spatial.keras").exists()
+    assert not list(goal.glob("figures/spatial-*")) and list(goal.glob("figures/random-*"))
+    assert not list(goal.glob("**/model.keras"))
+
+    monkeypatch.setattr("tfproject.report.readme.check", lambda root: None)
+    monkeypatch.setattr("tfproject.report.readme.update", lambda root: None)
+    task5.publish(directory, early)
+    whole = json.loads((goal / "metrics.json").read_text())
+    assert set(whole["parts"]) == set(task5.PARTS)
+    for kind in task5.SAVED_AS.values():
+        saved = saved_models.load(early / "saved_models" / f"{kind}.keras")
+        assert saved.class_names == ("red", "green", "blue") and set(saved.card["scores"]) >= {"test", "test_8_views"}
+    with pytest.raises(UserError, match="no finished part"):
+        task5.publish(tmp_path / "nowhere", tmp_path)
+
+    monkeypatch.setitem(task5.PROFILES, "small", SMALL)
+    monkeypatch.setattr(image_sets, "load", lambda *args, **options: tiles())
+    monkeypatch.setattr(training, "fit", lambda *args, **options: pytest.fail("a published run was trained again"))
+    _forget()
+    parts = [part for part in task5.PARTS if part not in ("exploration", "analysis")]
+    task5.run_task("toy", "small", tmp_path / "again", only=parts, reuse=early, progress=False)
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())["parts"]
+    assert again == {part: whole["parts"][part] for part in parts}
+    _forget()
+
+
+def test_what_it_refuses(tmp_path):
+    with pytest.raises(UserError, match="no part 'serach'"):
+        task5.run_task("synthetic", "quick", tmp_path, only=["serach"])
+
+
+def test_gains_are_paired_differences_to_the_step_before():
+    rows = task5.gains({"a": [0.5, 0.6, 0.7], "b": [0.6, 0.72, 0.78], "c": [None, 0.7, 0.8], "d": [0.8, 0.8, 0.8]})
+    assert [row["gain"] is None for row in rows] == [True, False, True, True]
+    from scipy import stats
+
+    expected = stats.ttest_rel([0.6, 0.72, 0.78], [0.5, 0.6, 0.7])
+    assert rows[1]["gain"] == pytest.approx(0.1) and rows[1]["p"] == pytest.approx(expected.pvalue)
+    assert rows[2]["accuracy"] is None and rows[3]["accuracy"] == pytest.approx(0.8)
+
+
+def test_colour_shift_is_found_where_it_was_made():
+    drawn, random = tiles(), np.random.default_rng(1)
+    images = np.clip(random.normal(100, 10, (400, 1, 1, 3)) + np.zeros((1, 8, 8, 1)), 0, 255).round().astype(np.uint8)
+    labels = np.arange(400) % 3
+    moved = images.copy()
+    moved[labels == 1, :, :, 2] += 20  # two standard deviations
+    names = tuple(map(str, range(400)))
+    splits = {"train": Split(images, labels, names), "test": Split(moved, labels, names)}
+    assert task5_analysis.colour_shift(dataclasses.replace(drawn, splits=splits)) == pytest.approx([0, 2, 0], abs=0.25)
+
+
+def test_the_prepared_network_with_its_defaults_is_the_network():
+    from tfproject.models.land_cover import land_cover_cnn
+    from tfproject.models.prepared import prepared_cnn
+
+    shape, options = (32, 32, 3), {"widths": (8, 8, 8, 8)}
+    plain, prepared = land_cover_cnn(shape, 3, **options), prepared_cnn(shape, 3, **options)
+    prepared.set_weights(plain.get_weights())
+    images = tiles().train.images[:4].astype("float32")
+    np.testing.assert_allclose(prepared(images, training=False), plain(images, training=False), atol=1e-6)
+    small = land_cover_cnn((16, 16, 3), 3, **options)
+    shrunk = prepared_cnn(shape, 3, normalisation="0..1", shrink=2, **options)
+    shrunk.set_weights(small.get_weights())
+    means = images.reshape(4, 16, 2, 16, 2, 3).mean((2, 4))
+    rescaled = 64 * (means / 255 + 1.6)  # what the network's own preprocessing makes pixels / 255 of
+    np.testing.assert_allclose(shrunk(images, training=False), small(rescaled, training=False), atol=1e-5)

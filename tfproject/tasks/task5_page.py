@@ -1,0 +1,566 @@
+"""Task 5's page: what each finished part came to, in words made from its numbers."""
+
+import dataclasses
+import json
+import pathlib
+
+from tfproject.files import write_atomically
+
+HEADINGS = {
+    "exploration": "Data exploration",
+    "search": "Hyper-parameters by search",
+    "preparation": "Preparation: what was decided, and what it is worth",
+    "steps": "The model, improved in steps",
+    "random": "The final network on the random split",
+    "spatial": "The final network on the spatial split",
+    "vgg16": "VGG16 fine-tuned for comparison",
+    "analysis": "What the final network does on tiles it has not seen",
+}
+
+
+def write(task):
+    """Write metrics.json and report.html from what is finished.
+
+    Args:
+        task: the Task.
+
+    Returns:
+        The page's pathlib.Path.
+    """
+    from tfproject.report import page
+    from tfproject.tasks.task5_eurosat import PARTS
+
+    parts = {part: found for part in PARTS if (found := task.finding(part)) is not None}
+    tiles = task.tiles("random")
+    metrics = {
+        "data": {
+            "name": tiles.name, "description": tiles.origin.description, "licence": tiles.origin.licence,
+            "synthetic": tiles.origin.synthetic, "sha256": tiles.fingerprint, "split": tiles.split_method,
+            "images": {name: len(split) for name, split in tiles.splits.items()},
+        },
+        "parts": parts,
+    }  # fmt: skip
+    if "random" in parts:
+        first = task.run(parts["random"]["runs"][0]).metrics
+        metrics |= {"training": first["training"], "validation": first["validation"], "test": first["test"]}
+    write_atomically(task.directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    sections = [_summary(metrics)]
+    for part, heading in HEADINGS.items():
+        if part not in parts:
+            sections.append(page.Section(heading, text=(f"The part '{part}' is missing: it is not finished yet.",)))
+            continue
+        sections += _illustrated(task, list(SECTIONS[part](parts[part], heading)), parts[part])
+        if part == "spatial":
+            sections.append(_random_to_spatial(parts, task))
+    sections += [_conclusions(parts), _limits(parts), _extensions(parts)]
+    goal = task.directory / "report.html"
+    page.write(goal, "Task 5: land use and land cover from EuroSAT", sections)
+    return goal
+
+
+# By the beginning of their files' names; what stands nowhere goes to the part's last section, as do its tables.
+FIGURES = {
+    "Normalisation": ("normalisation-",),
+    "Image size": ("image-size-",),
+    "Calibration, and when it may abstain": ("analysis-reliability", "analysis-coverage"),
+    "The hardest classes, and why": ("analysis-hardest", "analysis-pair", "analysis-distinguishing"),
+    "Doubtful labels": ("analysis-label-noise",),
+    "Bias": ("analysis-rates", "analysis-groups"),
+    "Robustness": ("analysis-robustness", "analysis-corruptions"),
+}
+
+
+def _illustrated(task, sections, found):
+    """A part's sections with its figures, and links to its tables."""
+    left = [(pathlib.PurePath(file).name, (task.directory / file).read_bytes(), text)
+            for file, text in found["figures"]]  # fmt: skip
+    illustrated = []
+    for section in sections:
+        last = section is sections[-1]
+        own = [each for each in left if last or each[0].startswith(FIGURES.get(section.heading, ("/",)))]
+        left = [each for each in left if each not in own]
+        links = tuple((file, file) for file in found["files"]) if last else ()
+        pictures = tuple((png, text) for _, png, text in own)
+        illustrated.append(dataclasses.replace(section, figures=pictures, links=links))
+    return illustrated
+
+
+def reading(parts):
+    """The accuracies of the final networks and of VGG16 on both splits, in a sentence each, always together.
+
+    Args:
+        parts: what metrics.json has under "parts".
+
+    Returns:
+        A list of sentences.
+    """
+    told = []
+    for name, found in (("The network from scratch", parts), ("VGG16 fine-tuned", parts.get("vgg16", {}))):
+        both = []
+        for kind in ("random", "spatial"):
+            if kind in found:
+                both.append(f"{_accuracy(found[kind])} on the {kind} split's {found[kind]['test_images']:,} test tiles")
+            else:
+                both.append(f"a missing result on the {kind} split")
+        if any(kind in found for kind in ("random", "spatial")):
+            told.append(f"{name}: {', and '.join(both)}.")
+    return told
+
+
+def _accuracy(found):
+    views, count = found["views"], found["test"][str(found["views"])]["accuracy"]["count"]
+    test = found["test"][str(views)]
+    taken = "one view" if views == 1 else f"{views} views averaged"
+    if count == 1:
+        low, high = test["intervals"][0]
+        return f"{test['accuracy']['mean']:.2%} (95 % interval {low:.2%} to {high:.2%}; a single run, {taken})"
+    found = test["accuracy"]
+    return (
+        f"{found['mean']:.2%} (mean of {count} seeds, spread {100 * found['spread']:.2f} points, 95 % interval of the "
+        f"mean {found['low']:.2%} to {found['high']:.2%}; {taken})"
+    )
+
+
+def _summary(metrics):
+    from tfproject.report import page
+
+    data, parts = metrics["data"], metrics["parts"]
+    missing = [part for part in HEADINGS if part not in parts]
+    text = [
+        f"Data: {data['description']}. Licence: {data['licence']}. "
+        + ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
+        + " tiles in the random split. Everything was chosen on training and validation tiles; test tiles were looked "
+        "at for the final scores and the analysis alone.",
+        *reading(parts),
+    ]
+    if data["synthetic"]:
+        text.append("These are generated images: the numbers say nothing about the real world.")
+    if missing:
+        text.append(f"Missing: {', '.join(missing)}.")
+    return page.Section("Result", text=tuple(text))
+
+
+def _exploration(found, heading):
+    from tfproject.report import page
+
+    audit, floor = found["audit"], found["colour_floor"]
+    low, high = floor["accuracy_interval"]
+    hardest = min(floor["per_class"], key=lambda row: row["recall"])
+    easiest = max(floor["per_class"], key=lambda row: row["recall"])
+    slopes = found["spectral_slopes"]
+    steep, flat = min(slopes, key=slopes.get), max(slopes, key=slopes.get)
+    ratio = audit["imbalance_ratio"]
+    yield page.Section(
+        heading,
+        text=(
+            f"{audit['images']:,} tiles in {len(audit['totals'])} classes"
+            + ("" if ratio is None else f", the largest class {ratio:.2f} times the smallest")
+            + f"; {audit['exact_duplicates']} groups of identical tiles, {audit['near_duplicates']} pairs of near "
+            f"duplicates, {audit['near_duplicates_across_splits']} of these across splits; {audit['bad_image_count']} "
+            "files that cannot be read.",
+            f"A linear model on the tiles' colour statistics alone gets {floor['accuracy']:.2%} of {floor['count']:,} "
+            f"validation tiles right (95 % interval {low:.2%} to {high:.2%}): the floor that a network must beat. It "
+            f"is best at {easiest['class']} ({easiest['recall']:.1%} found) and worst at {hardest['class']} "
+            f"({hardest['recall']:.1%}). {_overlaps(floor)}",
+            f"The power of {steep} falls most steeply with the frequency (exponent {slopes[steep]:.2f}), that of "
+            f"{flat} least ({slopes[flat]:.2f}).",
+        ),
+        listing=found["audit_text"],
+    )
+
+
+def _overlaps(floor):
+    names = [row["class"] for row in floor["per_class"]]
+    pairs = [
+        (count / max(1, sum(row)), names[true], names[said])
+        for true, row in enumerate(floor["confusion"]) for said, count in enumerate(row) if true != said and count
+    ]  # fmt: skip
+    worst = [f"{true} taken for {said} ({share:.0%})" for share, true, said in sorted(pairs, reverse=True)[:3]]
+    return f"In colour the classes overlap most here: {', '.join(worst)}." if worst else "No class overlaps in colour."
+
+
+def _search(found, heading):
+    from tfproject.report import page
+
+    rows = found["rows"]
+    states = {state: sum(row["state"] == state for row in rows) for state in ("finished", "pruned", "diverged")}
+    in_use = rows[0]["score"]
+    best = max((row for row in rows if row["state"] == "finished"), key=lambda row: row["score"], default=None)
+    rungs = ", then ".join(f"{images:,} tiles for {epochs} epochs" for images, epochs in found["tiles_and_epochs"])
+    text = [
+        f"{len(rows)} settings drawn by Optuna's TPE sampler, each trained on {rungs}, and scored on validation: "
+        f"{states['finished']} finished, {states['pruned']} were stopped early as worse than the median, "
+        f"{states['diverged']} diverged. The first trial is the recipe in use."
+    ]
+    if best is not None and in_use is not None:
+        settings = ", ".join(f"{name} {_shown(value)}" for name, value in found["best"].items())
+        text.append(
+            f"The winner, with {best['score']:.2%}, has {settings}; the recipe in use came to {in_use:.2%} in its last "
+            f"training ({rows[0]['state']}). Each is a single run, so differences of a point may be chance. The winner "
+            "does not change the recipe: that is code, changed by hand."
+        )
+    if found["importances"]:
+        shares = sorted(found["importances"].items(), key=lambda pair: -pair[1])
+        text.append("Of the differences in accuracy, the search's model explains: "
+                    + ", ".join(f"{share:.0%} by {name}" for name, share in shares) + ".")  # fmt: skip
+    head = tuple(rows[0])
+    yield page.Section(heading, text=tuple(text), table=(head, *(tuple(_shown(row[k]) for k in head) for row in rows)))
+
+
+def _preparation(found, heading):
+    from tfproject.report import page
+    from tfproject.tasks.task5_eurosat import LAND_COVER
+
+    runs = len(found["runs"])
+    yield page.Section(
+        heading,
+        text=(
+            f"{runs} trainings on a part of the training tiles, from several seeds each, scored on validation; "
+            "intervals are 95 % t-intervals over the seeds, differences paired by seed and corrected by Holm's method. "
+            "Decided were: pixel values brought to about mean 0, tiles at their full size, and in training the "
+            f"changes {', '.join(LAND_COVER.augment)}. The eight symmetries leave a view from above a view from above; "
+            "a left-right flip alone is what photographs allow.",
+        ),
+    )
+    for name, analysis in found["experiments"].items():
+        yield page.Section(
+            name.replace("-", " ").capitalize(),
+            text=(analysis["question"], *analysis["reading"]), table=_accuracies(analysis["rows"]),
+        )  # fmt: skip
+
+
+def _accuracies(rows):
+    head = ("variation", "accuracy", "spread", "95 % interval", "difference", "95 % interval", "corrected p")
+    return (head, *(
+        (
+            row["variation"], _percent(row["val_accuracy"]), _points(row["val_accuracy_spread"]),
+            _between(row["val_accuracy_low"], row["val_accuracy_high"], _percent), _points(row["difference"], "+"),
+            _between(row["difference_low"], row["difference_high"], lambda v: _points(v, "+")),
+            "" if row["p_corrected"] is None else f"{row['p_corrected']:.2g}",
+        )
+        for row in rows
+    ))  # fmt: skip
+
+
+def _steps(found, heading):
+    from tfproject.report import page
+
+    rows = found["gains"]
+    known = [row for row in rows if row["gain"] is not None]
+    text = [
+        "Each step has all that came before it. Trained on a part of the training tiles for few epochs, scored on "
+        "validation; the gain is over the step before, paired by seed."
+    ]
+    if known and None not in (rows[0]["accuracy"], rows[-1]["accuracy"]):
+        most = max(known, key=lambda row: row["gain"])
+        shown = [row["step"] for row in known if row["gain_low"] is not None and row["gain_low"] > 0]
+        lost = [row["step"] for row in known if row["gain_high"] is not None and row["gain_high"] < 0]
+        text.append(
+            f"From {rows[0]['accuracy']:.2%} to {rows[-1]['accuracy']:.2%}; the largest gain is of '{most['step']}', "
+            f"{_points(most['gain'], '+')} points. The interval is above zero for: {', '.join(shown) or 'none'}"
+            + (f"; below zero for: {', '.join(lost)}" if lost else "") + "."
+        )  # fmt: skip
+    head = ("step", "accuracy", "spread", "95 % interval", "gain, points", "95 % interval", "p")
+    table = [
+        (row["step"], _percent(row["accuracy"]), _points(row["spread"]), _between(row["low"], row["high"], _percent),
+         _points(row["gain"], "+"), _between(row["gain_low"], row["gain_high"], lambda v: _points(v, "+")),
+         "" if row["p"] is None else f"{row['p']:.2g}")
+        for row in rows
+    ]  # fmt: skip
+    yield page.Section(heading, text=tuple(text), table=(head, *table))
+
+
+def _final(found, heading):
+    from tfproject.report import page
+
+    yield page.Section(
+        heading,
+        text=(
+            f"{_accuracy(found)}, {found['parameters']:,} parameters, {found['epochs']} epochs over "
+            f"{found['images']:,} training tiles, at most {max(found['seconds']) / 60:.0f} minutes a run. Split: "
+            f"{found['split']}. How many views of a tile are averaged was decided on validation.",
+        ),
+        table=_runs(found),
+    )
+
+
+def _runs(found):
+    head = ("run", "split", "views", "accuracy", "95 % interval", "kappa", "macro F1", "calibration error", "minutes")
+    rows = []
+    for i, run in enumerate(found["runs"]):
+        for split in ("validation", "test"):
+            for views, own in found[split].items():
+                rows.append((
+                    run, split, views, _percent(own["accuracies"][i]), _between(*own["intervals"][i], _percent),
+                    "" if own["kappa"][i] is None else f"{own['kappa'][i]:.4f}", f"{own['macro_f1'][i]:.4f}",
+                    f"{own['calibration_error'][i]:.4f}", f"{found['seconds'][i] / 60:.0f}",
+                ))  # fmt: skip
+    return (head, *rows)
+
+
+def _vgg16(found, heading):
+    from tfproject.report import page
+
+    text = [
+        f"On the {kind} split: {_accuracy(found[kind])}; {found[kind]['parameters']:,} parameters, frozen to "
+        f"{found[kind]['recipe'].get('frozen_until')}, {found[kind]['epochs']} epochs, at most "
+        f"{max(found[kind]['seconds']) / 60:.0f} minutes of training."
+        for kind in ("random", "spatial")
+    ]
+    table = _runs(found["random"]) + _runs(found["spatial"])[1:]
+    text.append("What comes out of the frozen part was computed once for each view of a tile, for both splits.")
+    yield page.Section(heading, text=tuple(text), table=table)
+
+
+def _random_to_spatial(parts, task):
+    from tfproject.report import page
+
+    heading = "From the random to the spatial split, class by class"
+    drop = parts.get("analysis", {}).get("drop")
+    if drop is None:
+        return page.Section(heading, text=("Missing: it is told when the part 'analysis' is done after 'spatial'.",))
+    classes = [row for row in drop["classes"] if row["drop"] is not None]
+    worst = max(classes, key=lambda row: row["drop"])
+    apart = [row["class"] for row in classes if row["random_recall"]["low"] > row["spatial_recall"]["high"]]
+    both = {kind: f"{own['share']:.2%} ({_between(own['low'], own['high'], _percent)})"
+            for kind, own in drop["accuracy"].items()}  # fmt: skip
+    text = [
+        f"The first run of each: {both['random']} on the random split and {both['spatial']} on the spatial one, whose "
+        "test tiles lie in another part of Europe than its training tiles."
+        if task.data == "eurosat"
+        else f"The first run of each: {both['random']} and {both['spatial']}. These tiles have no places: the "
+        "'spatial' split is another random one.",
+        f"The largest drop is that of {worst['class']}: {_points(worst['drop'])} points. The intervals of the two "
+        f"recalls are apart for: {', '.join(apart) or 'no class'}.",
+    ]
+    if grown := [row for row in drop["grown"] if row["growth"] > 0][:3]:
+        text.append("The confusions that grow most: " + "; ".join(
+            f"{row['true']} taken for {row['said']}, from {row['random']['share']:.1%} to {row['spatial']['share']:.1%}"
+            for row in grown) + ".")  # fmt: skip
+    if drop["shift_correlation"]:
+        correlation, p = drop["shift_correlation"]
+        text.append(
+            "The colour shift is how far the mean colour of a class's test tiles lies from that of its training "
+            f"tiles, in standard deviations between tiles. Its rank correlation with the drop is {correlation:+.2f} "
+            f"over {len(classes)} classes (p {p:.2g}), which "
+            + ("goes with" if p < 0.05 and correlation > 0 else "does not show")
+            + " the explanation that other colours make the errors."
+        )
+    head = ("class", "recall, random", "recall, spatial", "drop, points", "colour shift, random", "spatial")
+    table = [
+        (row["class"], _share(row["random_recall"]), _share(row["spatial_recall"]), _points(row["drop"], "+"),
+         _shown(row["random_shift"]), _shown(row["spatial_shift"]))
+        for row in drop["classes"]
+    ]  # fmt: skip
+    return page.Section(heading, text=tuple(text), table=(head, *table))
+
+
+def _analysis(found, heading):
+    from tfproject.report import page
+
+    views = "one view" if found["views"] == 1 else f"{found['views']} views averaged"
+    head = ("run", "accuracy", "95 % interval", "kappa", "95 % interval", "macro F1", "95 % interval")
+    table = []
+    for run, test in zip(found["runs"], found["tests"]):
+        row = [run]
+        for key, show in (("accuracy", _percent), ("kappa", _four), ("macro_f1", _four)):
+            row += [show(test[key]) if test[key] is not None else "", _between(*test[f"{key}_interval"], show)]
+        table.append(tuple(row))
+    yield page.Section(heading, text=(
+        f"Of the random split, {views}; the interval of the accuracy is Wilson's, those of kappa and macro F1 come "
+        "from a bootstrap over the test tiles.",), table=(head, *table))  # fmt: skip
+    yield page.Section("Calibration, and when it may abstain", text=tuple(_calibration_words(found)))
+    yield page.Section("The hardest classes, and why", text=tuple(_confusion_words(found)))
+    yield page.Section("Doubtful labels", text=(_noise_words(found["label_noise"]),))
+    yield page.Section("Bias", text=tuple(_bias_words(found)))
+    yield page.Section("Robustness", text=tuple(_robustness_words(found)))
+    attribution = found["attribution"]
+    embedding = found["embedding"]
+    yield page.Section(
+        "Interpretability",
+        text=(
+            "Clusters of what the last layer is given fall together with the classes by an adjusted Rand index of "
+            f"{embedding['untrained']['adjusted_rand']:.2f} in the untrained network and of "
+            f"{embedding['trained']['adjusted_rand']:.2f} in the trained one.",
+            *attribution["story"],
+        ),
+    )
+
+
+def _calibration_words(found):
+    scaled, curve = found["calibration"], found["risk_coverage"]
+    before, after = (scaled[kind]["calibration_error"] for kind in ("before", "after"))
+    sure = "less" if scaled["temperature"] < 1 else "more"
+    yield (
+        f"The temperature fitted on validation is {scaled['temperature']:.2f}: the network is {sure} sure than it is "
+        f"right. The calibration error on test is {before:.4f} before and {after:.4f} after."
+    )
+    for row in found["abstention"]:
+        if row["threshold"] is None:
+            yield f"No threshold gives {row['wanted']:.1%} on validation."
+        else:
+            yield (
+                f"To be right in {row['wanted']:.1%} of the answers, chosen on validation, it answers from a "
+                f"confidence of {row['threshold']:.3f}: on test {_share(row['test']['coverage'])} of the tiles, of "
+                f"which {_share(row['test']['accuracy'])} are right."
+            )
+    yield (
+        f"The mean share of errors over all coverages is {curve['area']:.5f}; {curve['best_area']:.5f} would be the "
+        "least with so many errors."
+    )
+
+
+def _confusion_words(found):
+    hardest = [row for row in found["hardest"] if row["errors"]][:3]
+    yield "Hardest: " + ("; ".join(
+        f"{row['class']}, {row['errors']} of {row['count']} wrong (recall {row['recall']:.1%}, "
+        f"{_between(row['low'], row['high'], _percent)}), taken for "
+        + ", ".join(f"{name} ({count})" for name, count in list(row["taken_for"].items())[:2])
+        for row in hardest) or "no class has an error") + "."  # fmt: skip
+    pairs = [pair for pair in found["pairs"] if pair["errors"]][:3]
+    if pairs:
+        yield "Most of the errors are between: " + "; ".join(
+            f"{pair['first']} and {pair['second']} ({pair['errors']} errors, {pair['share_of_errors']:.0%} of all)"
+            for pair in pairs) + "."  # fmt: skip
+    yield from found["distinguishing"]
+
+
+def _noise_words(noise):
+    by = "one network" if noise["models"] == 1 else f"at least half of {noise['models']} networks"
+    share = noise["share"]
+    return (
+        f"{share['hits']} of {share['count']:,} test tiles ({share['share']:.2%}, "
+        f"{_between(share['low'], share['high'], _percent)}) are candidates for a wrong label: {by} that were not "
+        "trained on them say confidently and alike that they are of another class. Whether they are wrong, only a look "
+        "at them can tell; scores are given with all tiles."
+    )
+
+
+def _bias_words(found):
+    rates = found["rates"]
+    biased = [row for row in rates["classes"] if row["p_corrected"] < 0.05]
+    yield (
+        f"Whether the classes are predicted as often as they are true, all together: p {rates['p']:.2g} (Stuart and "
+        "Maxwell). Shown to differ: "
+        + ("; ".join(f"{row['class']} by {_points(row['difference'], '+')} points" for row in biased) or "no class")
+        + "."
+    )
+    for name, each in found["groups"].items():
+        groups = [row for row in each["groups"] if row["count"]]
+        lowest = min(groups, key=lambda row: row["accuracy"])
+        within = each["within_classes"]
+        tested = "" if within is None else f", within classes p {within['p_corrected']:.2g}"
+        yield (
+            f"By {name}: lowest for {lowest['group']} with {lowest['accuracy']:.2%} "
+            f"({_between(lowest['low'], lowest['high'], _percent)}) of {lowest['count']:,}; p of any difference "
+            f"{each['p_corrected']:.2g}{tested}, corrected for the number of groupings."
+        )
+
+
+def _robustness_words(found):
+    rows = found["robustness"]
+    strongest = [row for row in rows if row["severity"] == 5]
+    worst, best = (f(strongest, key=lambda row: row["accuracy"]) for f in (min, max))
+    slight = [row["corruption"] for row in rows if row["severity"] == 1 and row["drop_low"] > 0]
+    yield (
+        f"Of {rows[0]['count']:,} test tiles, {rows[0]['accuracy']:.2%} right as they are; at the highest severity it "
+        f"loses most by {worst['corruption']} ({worst['accuracy']:.2%}) and least by {best['corruption']} "
+        f"({best['accuracy']:.2%}). Already the lowest severity is shown to cost accuracy by: "
+        f"{', '.join(slight) or 'nothing'}."
+    )
+
+
+def _conclusions(parts):
+    from tfproject.report import page
+
+    text = reading(parts)
+    if {"random", "spatial"} <= parts.keys():
+        own = {kind: _mean(parts[kind], parts[kind]["views"]) for kind in ("random", "spatial")}
+        text.append(f"A region that was never seen costs {_points(own['random'] - own['spatial'])} points of accuracy.")
+        if "vgg16" in parts:
+            for kind in own:
+                gain = _mean(parts[kind], 1) - _mean(parts["vgg16"][kind], 1)
+                text.append(
+                    f"With one view on the {kind} split, the network from scratch is {_points(abs(gain))} points "
+                    f"{'above' if gain >= 0 else 'below'} VGG16, with {parts[kind]['parameters']:,} parameters against "
+                    f"{parts['vgg16'][kind]['parameters']:,}."
+                )
+    if {"random", "exploration"} <= parts.keys():
+        mean = _mean(parts["random"], parts["random"]["views"])
+        text.append(f"Colours alone give {parts['exploration']['colour_floor']['accuracy']:.1%} (on validation): what "
+                    f"form adds is the rest, up to {mean:.2%}.")  # fmt: skip
+    if "steps" in parts and (known := [row for row in parts["steps"]["gains"] if row["gain"] is not None]):
+        most = max(known, key=lambda row: row["gain"])
+        text.append(f"Of the steps, '{most['step']}' adds most: {_points(most['gain'], '+')} points.")
+    return page.Section("Conclusions", text=tuple(text) or ("Missing: no part that it could follow from is finished.",))
+
+
+def _mean(found, views):
+    return found["test"][str(views)]["accuracy"]["mean"]
+
+
+def _limits(parts):
+    from tfproject.report import page
+    from tfproject.tasks.task5_eurosat import LIMITS
+
+    text = list(LIMITS)
+    if "spatial" in parts and parts["spatial"]["validation"]["1"]["accuracy"]["count"] == 1:
+        text.append("The spatial split was trained on from one seed: its interval is that of the test tiles alone.")
+    if "preparation" in parts or "steps" in parts:
+        text.append("Ablations and steps were trained on a part of the tiles for few epochs; with all tiles and more "
+                    "epochs the differences are smaller, and need not have the same order.")  # fmt: skip
+    if "analysis" in parts and parts["analysis"]["label_noise"]["share"]["hits"]:
+        share = parts["analysis"]["label_noise"]["share"]
+        text.append(f"{share['hits']} test tiles have doubtful labels, so differences below {share['share']:.2%} "
+                    "between very good networks say little.")  # fmt: skip
+    return page.Section("Limits", text=tuple(text))
+
+
+def _extensions(parts):
+    from tfproject.report import page
+
+    text = ["The other ten bands of Sentinel-2, above all the infrared ones, which part water, crops and woods."]
+    if "analysis" in parts:
+        pairs = [pair for pair in parts["analysis"]["pairs"] if pair["errors"]]
+        if pairs:
+            text.append(f"Tiles of several seasons or a wider view for {pairs[0]['first']} and {pairs[0]['second']}, "
+                        f"which make {pairs[0]['share_of_errors']:.0%} of the errors.")  # fmt: skip
+        strongest = [row for row in parts["analysis"]["robustness"] if row["severity"] == 5]
+        worst = min(strongest, key=lambda row: row["accuracy"])
+        text.append(f"Training against {worst['corruption']}, which costs most ({worst['accuracy']:.1%} is left).")
+    if "spatial" in parts:
+        text.append("Training tiles from more regions, and colour changes in training, against the drop from region to "
+                    "region.")  # fmt: skip
+    return page.Section("Extensions", text=tuple(text))
+
+
+SECTIONS = {
+    "exploration": _exploration, "search": _search, "preparation": _preparation, "steps": _steps, "random": _final,
+    "spatial": _final, "vgg16": _vgg16, "analysis": _analysis,
+}  # fmt: skip
+
+
+def _percent(value):
+    return "" if value is None else f"{value:.2%}"
+
+
+def _four(value):
+    return f"{value:.4f}"
+
+
+def _points(value, sign=""):
+    return "" if value is None else f"{100 * value:{sign}.2f}"
+
+
+def _between(low, high, show):
+    return "" if low is None else f"{show(low)} to {show(high)}"
+
+
+def _share(found):
+    if found["share"] is None:
+        return "none"
+    return f"{found['share']:.2%} ({_between(found['low'], found['high'], _percent)})"
+
+
+def _shown(value):
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
