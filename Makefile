@@ -48,8 +48,8 @@ $(INSTALLED): $(REQUIREMENTS) pyproject.toml
 # The exact versions, worked out anew from pyproject.toml's ranges.
 requirements:
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --extra gpu --no-header pyproject.toml -o requirements-gpu.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --extra test --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --extra test --extra gpu --no-header pyproject.toml -o requirements-gpu.txt
 
 clean:
 	rm -rf .venv build *.egg-info
