@@ -177,6 +177,18 @@ def test_each_image_goes_through_the_frozen_part_once_for_all_runs(run, fit, toy
     np.testing.assert_array_equal(all_of(everything)[0, 10:50], all_of(some)[0])
 
 
+def test_a_frozen_part_of_mixed_precision_with_bare_operations_gives_features_in_float32(toy_set, tmp_path):
+    def features(precision):
+        with acceleration.dtype_policy(precision):
+            image = keras.Input(toy_set.image_shape, name="image")
+            turned = keras.ops.flip(image, -1) - 100.0  # as VGG16's preprocessing has it
+            prefix = keras.Model([image], keras.layers.Conv2D(4, 3, kernel_initializer="ones", name="conv")(turned))
+        return all_of(frozen_prefix.features(prefix, toy_set.val, tmp_path / precision, progress=False))
+
+    assert keras.backend.standardize_dtype(features("float32").dtype) == "float32"
+    np.testing.assert_array_equal(features("mixed_bfloat16"), features("float32"))
+
+
 def test_views_are_what_augmentation_makes_and_belong_to_the_image(toy_set, tmp_path):
     identity, _ = frozen_prefix.split(network(toy_set.image_shape, 3), "image")
     options = {"augment": ("flip",), "views": 6, "progress": False}

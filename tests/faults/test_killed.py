@@ -72,7 +72,7 @@ def test_killed_at_random_moments_it_ends_the_same(name, undisturbed, child, tal
 @pytest.mark.long
 @pytest.mark.parametrize("seconds", [0.5, 3, 7, 12])
 def test_ctrl_c_ends_within_five_seconds_with_one_line(child, tally, tmp_path, seconds):
-    arguments = ("task5", "--data", "synthetic", "--run-dir", tmp_path / "run", "--epochs", "40")
+    arguments = ("train", "--data", "synthetic", "--run-dir", tmp_path / "run", "--epochs", "40")
     with tally.fault():
         process = child(processes.command, tmp_path / "run", *arguments)
         process.process.join(seconds)

@@ -277,7 +277,8 @@ def _in_float32(model):
         return model
 
     def plain(layer):
-        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+        own = {"dtype": "float32"} if isinstance(layer, keras.Layer) else {}  # VGG16 begins with bare operations
+        return layer.__class__.from_config({**layer.get_config(), **own})
 
     copy = keras.models.clone_model(model, clone_function=plain, recursive=True)
     copy.set_weights(model.get_weights())
