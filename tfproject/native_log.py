@@ -1,4 +1,4 @@
-"""Keeping what TensorFlow's C++ part says of itself off the screen."""
+"""Keeping what libraries' C++ parts say by themselves off the screen."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import sys
 
 @contextlib.contextmanager
 def native_log_silenced():
-    """Silence what TensorFlow's C++ part writes to the error stream as it starts (no GPU found, oneDNN is on).
+    """Silence what C++ writes to the error stream: TensorFlow as it starts (no GPU found, oneDNN is on), or libtiff.
 
     TF_CPP_MIN_LOG_LEVEL does not reach messages from before its logging is set up, so the stream itself is turned
     away. Python's exceptions pass as ever.

@@ -61,6 +61,12 @@ def test_during_a_checkpoint(disk, child, tally, tmp_path, epoch):
         tally.result(victims.result(directory), victims.result(tmp_path / "whole"))
 
 
+def pages(folder, share):
+    """So large, as `mount` takes it, that a share of a folder's files fits: whole pages, as a tmpfs counts."""
+    taken = sum(-(-path.stat().st_size // 4096) for path in folder.rglob("*") if path.is_file())
+    return f"{max(1, int(share * taken)) * 4}k"
+
+
 def at_the_full_disk(directory, epoch):
     """Training that waits after an epoch's checkpoint until the disk is full."""
     import pathlib
@@ -79,10 +85,10 @@ def at_the_full_disk(directory, epoch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kilobytes", [4, 64, 600])
-def test_during_a_cache(disk, child, tally, tmp_path, kilobytes):
+@pytest.mark.parametrize("share", [0, 0.3, 0.9])
+def test_during_a_cache(disk, child, tally, tmp_path, share):
     child(victims.train_frozen, tmp_path / "whole").end_well()
-    full = disk(f"{kilobytes}k")
+    full = disk(pages(tmp_path / "whole" / "features", share))
     with tally.fault():
         process = child(victims.train_frozen, tmp_path / "run", full.path / "features", name="first")
         refused(process)
@@ -107,11 +113,11 @@ def test_during_a_report(disk, child, tally, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kilobytes", [8, 60, 90])
-def test_during_a_map(disk, child, tally, tmp_path, kilobytes):
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
+def test_during_a_map(disk, child, tally, tmp_path, share):
     victims.write_scene(tmp_path)
     child(victims.map_scene, tmp_path / "whole").end_well()
-    full = disk(f"{kilobytes}k")
+    full = disk(pages(tmp_path / "whole", share))
     for name in ("tiny.keras", "tiny.json", "scene.tif"):
         (full.path / name).symlink_to(tmp_path / name)
     with tally.fault():

@@ -77,7 +77,7 @@ def _client(scheduler, workers):
     import dask
     import distributed
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost connection is told in one sentence, below
     if scheduler:
         try:
             client = distributed.Client(scheduler, timeout="5s")

@@ -21,6 +21,7 @@ import tqdm
 from tfproject.errors import UserError
 from tfproject.evaluation.prediction import predictor
 from tfproject.files import write_atomically
+from tfproject.native_log import native_log_silenced
 from tfproject.report import figures, map_figures, style
 from tfproject.tools.scenes import open_scene
 from tfproject.training.run import held
@@ -352,8 +353,6 @@ def _row_of_windows(pixels, known, grid, predict, per_step, shape):
 
 
 def _write_map(directory, identity, windows, scene, grid, class_names):
-    import rasterio
-
     rows, columns = grid.shape
     transform = None
     if scene.transform is not None:
@@ -365,19 +364,18 @@ def _write_map(directory, identity, windows, scene, grid, class_names):
     pixels = np.zeros(len(class_names), np.int64)
     (directory / "map.json").unlink(missing_ok=True)  # until the new map is whole there is none
     with (
-        _new_tiff(directory / "classes.tif", dtype="uint8", nodata=NO_DATA, **place) as classes_tiff,
-        _new_tiff(directory / "confidence.tif", dtype="float32", nodata=np.nan, **place) as confidence_tiff,
+        _NewTiff(directory / "classes.tif", dtype="uint8", nodata=NO_DATA, **place) as classes_tiff,
+        _NewTiff(directory / "confidence.tif", dtype="float32", nodata=np.nan, **place) as confidence_tiff,
     ):
         colours = style.class_colours(class_names)
         table = {NO_DATA: (0, 0, 0, 0)} | {i: _rgba(colours[name]) for i, name in enumerate(class_names, 1)}
-        classes_tiff.write_colormap(1, table)
-        classes_tiff.set_band_description(1, "land cover")
-        classes_tiff.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(class_names, 1)})
-        confidence_tiff.set_band_description(1, "probability of the class")
+        classes_tiff.tiff.write_colormap(1, table)
+        classes_tiff.tiff.set_band_description(1, "land cover")
+        classes_tiff.tiff.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(class_names, 1)})
+        confidence_tiff.tiff.set_band_description(1, "probability of the class")
         for start, classes, confidence, counts in _cells(windows, scene, grid):
-            place = rasterio.windows.Window(0, start, columns, len(classes))
-            classes_tiff.write(classes, 1, window=place)
-            confidence_tiff.write(confidence, 1, window=place)
+            classes_tiff.write(classes, start)
+            confidence_tiff.write(confidence, start)
             pixels += np.bincount(classes.ravel(), counts.ravel(), len(class_names) + 1).astype(np.int64)[1:]
     areas = _areas(class_names, pixels, scene.pixel_area())
     _write_areas(directory / "areas.csv", areas)
@@ -461,25 +459,71 @@ def _rgba(colour):
     return (*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), 255)
 
 
-@contextlib.contextmanager
-def _new_tiff(path, **profile):
-    """rasterio's dataset for writing; the file has its name only when it is whole."""
-    import rasterio
+class _NewTiff:
+    """A one-band GeoTIFF that is written some rows at a time; the file has its name only when it is whole.
 
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tif")
-    os.close(handle)
-    try:
+    GDAL swallows what goes wrong when it writes the rest at closing, so the file is read again and compared.
+    """
+
+    def __init__(self, path, **profile):
+        import rasterio
+
+        self.path, self.written, self.places = path, hashlib.blake2b(), []
+        handle, self.temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tif")
+        os.close(handle)
+        with self._errors():
+            self.tiff = rasterio.open(self.temporary, "w", **profile)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
         try:
-            with rasterio.open(temporary, "w", **profile) as tiff:
-                yield tiff
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            if kind:  # what went wrong before is what is told
+                with contextlib.suppress(Exception), native_log_silenced():
+                    self.tiff.close()
+                return
+            with self._errors():
+                self.tiff.close()
+                self._check()
+                with open(self.temporary, "rb") as file:
+                    os.fsync(file.fileno())
+                os.chmod(self.temporary, 0o644)
+                os.replace(self.temporary, self.path)
+        finally:
+            pathlib.Path(self.temporary).unlink(missing_ok=True)
+
+    def write(self, rows, start):
+        """Write rows (n, columns) from row `start` on."""
+        import rasterio
+
+        place = rasterio.windows.Window(0, start, rows.shape[1], len(rows))
+        with self._errors():
+            self.tiff.write(rows, 1, window=place)
+        self.written.update(rows.tobytes())
+        self.places.append(place)
+
+    def _check(self):
+        import rasterio
+
+        found = hashlib.blake2b()
+        with rasterio.open(self.temporary) as tiff:
+            for place in self.places:
+                found.update(tiff.read(1, window=place).tobytes())
+        if found.digest() != self.written.digest():
+            raise OSError("what was written cannot be read again")
+
+    @contextlib.contextmanager
+    def _errors(self):
+        import rasterio
+
+        try:
+            with native_log_silenced():  # libtiff says line by line what one sentence says here
+                yield
         except (rasterio.errors.RasterioError, OSError) as error:
-            raise UserError(f"{path} cannot be written; see that the folder may be written to and has room.") from error
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+            raise UserError(
+                f"{self.path} cannot be written; see that the folder may be written to and has room."
+            ) from error
 
 
 @contextlib.contextmanager
