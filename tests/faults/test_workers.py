@@ -28,7 +28,13 @@ class Cluster:
         self.address = f"tcp://127.0.0.1:{self.port}"
 
     def scheduler(self):
-        return self._start("scheduler", "--port", self.port, "--host", "127.0.0.1", "--no-dashboard")
+        process = self._start("scheduler", "--port", self.port, "--host", "127.0.0.1", "--no-dashboard")
+        start = time.monotonic()
+        while True:  # until it listens
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return process
+            assert time.monotonic() - start < 60 and process.poll() is None
+            time.sleep(0.05)
 
     def worker(self, address=None):
         place = ["--local-directory", self.folder, "--no-dashboard", "--death-timeout", 60]
@@ -161,3 +167,10 @@ def test_the_network_is_cut_for_a_while(cluster, child, tally, tmp_path, expecte
             code = process.end(120)
             assert code == 0 or code == 2 and processes.one_sentence(process.said), process.said[-3000:]
         finish(cluster, child, tally, tmp_path / "work", expected)
+
+
+def test_a_scheduler_that_says_nothing_is_refused(child, tally, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as mute, tally.fault():
+        process = child(study, tmp_path / "work", f"tcp://127.0.0.1:{mute.getsockname()[1]}")
+        assert process.end(60) == 2 and processes.one_sentence(process.said), process.said[-3000:]
+        assert "does not answer" in process.said

@@ -4,11 +4,14 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import queue
+import threading
 
 from tfproject.errors import UserError
 from tfproject.experiments.runner import run_trial, set_up_tensorflow
 
 RETRIES = 10  # workers that a trial may outlive
+PATIENCE = 5  # seconds, for a scheduler to answer
 
 
 def run_trials(study, trials, bar, scheduler=None, workers=None):
@@ -39,15 +42,15 @@ def run_trials(study, trials, bar, scheduler=None, workers=None):
             images = trial.training_images(study.image_set)
             future = client.submit(work, study, trial, fingerprint, False, key=key, pure=False, priority=images)
             futures[future] = trial
-        queue = distributed.as_completed(futures)
-        for future in queue:
+        finished = distributed.as_completed(futures)
+        for future in finished:
             trial = futures.pop(future)
             if _result(future, trial):
                 bar.done(trial)
             else:  # another process is at it; by now everything else is handed out
                 later = client.submit(work, study, trial, fingerprint, True, pure=False, priority=-1)
                 futures[later] = trial
-                queue.add(later)
+                finished.add(later)
 
 
 def work(study, trial, fingerprint, wait):
@@ -77,16 +80,10 @@ def _client(scheduler, workers):
     import dask
     import distributed
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost connection is told in one sentence, below
+    for name in ("distributed", "distributed.client"):  # which has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a lost connection is told in one sentence, below
     if scheduler:
-        try:
-            client = distributed.Client(scheduler, timeout="5s")
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"There is no Dask scheduler at {scheduler} ({error}); start one with `dask scheduler`, and workers "
-                f"with `dask worker --nthreads 1 {scheduler}`."
-            ) from None
-        with client:
+        with _connect(scheduler) as client:
             yield client
         return
     options = {
@@ -103,6 +100,31 @@ def _client(scheduler, workers):
         distributed.Client(cluster) as client,
     ):  # fmt: skip
         yield client
+
+
+def _connect(scheduler):
+    """A distributed.Client, in a thread: Dask waits for ever for one that takes the connection and says nothing."""
+    import distributed
+
+    answer = queue.SimpleQueue()
+
+    def connect():
+        try:
+            answer.put(distributed.Client(scheduler, timeout=f"{PATIENCE}s"))
+        except (OSError, ValueError) as error:
+            answer.put(error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        found = answer.get(timeout=2 * PATIENCE)
+    except queue.Empty:
+        found = "it takes the connection and does not answer"
+    if isinstance(found, distributed.Client):
+        return found
+    raise UserError(
+        f"There is no Dask scheduler at {scheduler} ({found}); start one with `dask scheduler`, and workers with "
+        f"`dask worker --nthreads 1 {scheduler}`."
+    )
 
 
 def _result(future, trial):
