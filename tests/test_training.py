@@ -212,9 +212,10 @@ def test_divergence_is_told(toy_set, tmp_path):
         training.fit(toy.network, toy_set, recipe, tmp_path / "run", progress=False)
 
 
-def test_auto_is_resolved_by_measuring_once(toy_set, tmp_path):
+def test_auto_is_resolved_by_measuring_once(toy_set, tmp_path, monkeypatch):
     from tfproject.training import acceleration
 
+    monkeypatch.setattr(acceleration, "_instructions", lambda: "flags : avx2 amx_bf16")
     recipe = dataclasses.replace(RECIPE, precision="auto", jit_compile=False, epochs=1)
     resolved = acceleration.resolve(recipe, toy.network, (16, 16, 3), 3)
     assert resolved.precision in ("float32", "mixed_bfloat16", "mixed_float16")
@@ -225,6 +226,8 @@ def test_auto_is_resolved_by_measuring_once(toy_set, tmp_path):
               for key in json.loads(acceleration.cache_path().read_text())}  # fmt: skip
     acceleration.cache_path().write_text(json.dumps(forged))
     assert acceleration.resolve(recipe, toy.network, (16, 16, 3), 3).precision == "mixed_bfloat16"
+    monkeypatch.setattr(acceleration, "_instructions", lambda: "flags : avx2")
+    assert acceleration.resolve(recipe, toy.network, (16, 16, 3), 3).precision == "float32"
 
 
 def test_recipes_go_to_json_and_back_and_say_what_is_wrong():

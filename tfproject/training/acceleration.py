@@ -73,7 +73,7 @@ def measurements(recipe, build_model, image_shape, class_count):
     gpu = bool(tf.config.list_physical_devices("GPU"))
     precisions, compilers = (recipe.precision,), ("xla" if recipe.jit_compile is True else "plain",)
     if recipe.precision == "auto":
-        precisions = ("float32", "mixed_float16" if gpu else "mixed_bfloat16")
+        precisions = ("float32", "mixed_float16") if gpu else _precisions_of_the_processor()
     if recipe.jit_compile == "auto" and not gpu:  # on a GPU, XLA and deterministic kernels exclude each other
         compilers = ("plain", "xla")
     candidates = [f"{precision} {compiler}" for precision in precisions for compiler in compilers]
@@ -96,15 +96,28 @@ def measurements(recipe, build_model, image_shape, class_count):
     return known[key]
 
 
+def _precisions_of_the_processor():
+    """Without instructions for bfloat16 it would be emulated, many times slower; not even worth the measuring."""
+    instructions = set(_instructions().split())
+    if instructions and not instructions & {"avx512_bf16", "amx_bf16"}:
+        return ("float32",)
+    return ("float32", "mixed_bfloat16")
+
+
 def _machine():
     """What tells one machine from another: its devices, cores, and the processor's instructions."""
     devices = [tf.config.experimental.get_device_details(d).get("device_name", d.name)
                for d in tf.config.list_physical_devices()]  # fmt: skip
+    return [devices, os.cpu_count(), _instructions()]
+
+
+def _instructions():
+    """The processor's instruction sets as the system lists them, in one line; "" where it does not."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return [devices, os.cpu_count(), next(line for line in lines if line.startswith("flags"))]
-    except (OSError, StopIteration):
-        return [devices, os.cpu_count()]
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith("flags")), "")
 
 
 def _measure(candidates, recipe, build_model, image_shape, class_count):
