@@ -4,6 +4,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
+import tfproject  # noqa: F401  before any test imports TensorFlow, whose kernels it chooses
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):

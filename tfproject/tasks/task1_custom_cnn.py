@@ -83,7 +83,7 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     images = image_sets.load(SETS.get(data, data), data_dir=data_dir, on_bad_image=on_bad_image)
     images = images.with_validation_in_training()
     if reuse:
-        _reuse(pathlib.Path(reuse), directory)
+        _reuse(pathlib.Path(reuse), directory, size)
     runs = {
         name: [_train_and_test(name, seed, images, size, directory / f"{name}-seed{seed}") for seed in seeds]
         for name, seeds in size.seeds.items() if only in (None, name)
@@ -102,11 +102,9 @@ def _train_and_test(name, seed, images, size, directory):
     from tfproject.models import whitened
     from tfproject.report import model_card
 
-    if name == "custom_cnn":
-        network, recipe = models.custom_cnn, CUSTOM
-    else:
-        network, recipe = whitened.whitened_for(images.train.images, size.widths), whitened.RECIPE
-    recipe = dataclasses.replace(recipe, seed=seed, **size.changes)
+    network, recipe = models.custom_cnn, _recipe(name, seed, size)
+    if name == "whitened_cnn":
+        network = whitened.whitened_for(images.train.images, size.widths)
     views = {"test": 1, f"test_{VIEWS[name]}_views": VIEWS[name]} if VIEWS[name] > 1 else {"test": 1}
     run = training.Run(directory)
     if not views.keys() <= run.metrics.keys() or run.read("recipe.json")["asked"] != recipe.to_json():
@@ -118,6 +116,13 @@ def _train_and_test(name, seed, images, size, directory):
         })  # fmt: skip
         model_card.save(run, images, views, LIMITS)
     return run
+
+
+def _recipe(name, seed, size):
+    from tfproject.models import whitened
+
+    recipe = {"custom_cnn": CUSTOM, "whitened_cnn": whitened.RECIPE}[name]
+    return dataclasses.replace(recipe, seed=seed, **size.changes)
 
 
 def _origin(images):
@@ -362,11 +367,13 @@ def publish(directory, root="."):
     return goal
 
 
-def _reuse(root, directory):
-    """Copy the published runs that the directory has not begun itself."""
+def _reuse(root, directory, size):
+    """Copy the published runs of today's recipes that the directory has not begun itself."""
     for run in sorted((root / RESULTS).glob("*-seed*")):
         name, seed = run.name.split("-seed")
-        if not (directory / run.name).exists():
+        asked = Recipe().to_json() | json.loads((run / "recipe.json").read_text())["asked"]
+        same = asked == Recipe().to_json() | _recipe(name, int(seed), size).to_json()
+        if same and not (directory / run.name).exists():
             if seed == "0":
                 for saved, own in (("keras", "model.keras"), ("json", "model.json")):
                     path = root / "saved_models" / f"{SAVED_AS[name]}.{saved}"
