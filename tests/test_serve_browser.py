@@ -3,17 +3,15 @@
 import io
 import pathlib
 import shutil
-import threading
 import time
 import zlib
 
-import httpx
 import keras
 import numpy as np
 import pytest
 import toy
 from PIL import Image
-from test_serving import png_of
+from test_serving import png_of, served
 
 from tfproject.models import saved_models
 from tfproject.tools import serving
@@ -36,21 +34,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(model):
-    found, here = [], threading.Event()
-
-    def announce(url):
-        found.append(url)
-        here.set()
-
-    threading.Thread(target=serving.serve, args=(model,), kwargs={"port": 0, "announce": announce}, daemon=True).start()
-    assert here.wait(60)
-    for _ in range(100):
-        try:
-            httpx.get(found[0])
-            return found[0]
-        except httpx.HTTPError:
-            time.sleep(0.1)
-    raise AssertionError("the server does not answer")
+    return served(model)
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,11 @@ def client(app, monkeypatch):
 
 @pytest.fixture(scope="module")
 def address(model):
-    """A real server on a port of its own."""
+    return served(model)
+
+
+def served(model):
+    """The address of a real server on a port of its own."""
     found = []
     here = threading.Event()
 
