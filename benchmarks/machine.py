@@ -1,6 +1,7 @@
 """What the benchmarks share: the machine's description, and where results go."""
 
 import json
+import os
 import pathlib
 import time
 
@@ -24,6 +25,15 @@ def describe():
         "processor": found["processor"], "cores": found["cores"], "gpus": found["gpus"], "packages": found["packages"],
         "commit": found["commit"], "matrix_product_gflops": round(2 * 3000**3 / min(seconds) / 1e9),
     }  # fmt: skip
+
+
+def plain_environment():
+    """This process's environment for one that has TensorFlow's own threads and kernels, as a tutorial leaves them.
+
+    Such a process must import tensorflow before tfproject, which chooses other ones.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    return environment | {"TF_NUM_INTEROP_THREADS": "0"}
 
 
 def write(name, result):

@@ -120,7 +120,7 @@ class Contestant:
 
 def compare(network, arguments):
     """All contestants on a network."""
-    import os
+    import machine
 
     from tfproject import cost, models
 
@@ -129,9 +129,7 @@ def compare(network, arguments):
     if arguments.torch_python:
         for variant in ("eager", "compile"):
             commands[f"torch {variant}"] = [arguments.torch_python, TORCH, variant, *options]
-    # A tutorial leaves TensorFlow's threads and kernels as they are, which `import tfproject` does not.
-    plain = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
-    environments = {"keras": plain | {"TF_NUM_INTEROP_THREADS": "0"}}
+    environments = {"keras": machine.plain_environment()}
     rates, peaks = {name: [] for name in commands}, []
     with contextlib.ExitStack() as stack:
         running = {}

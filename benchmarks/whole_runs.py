@@ -9,6 +9,8 @@ run goes on where it was; the runs of a seed follow each other.
 import argparse
 import csv
 import pathlib
+import subprocess
+import sys
 import time
 
 import machine
@@ -43,7 +45,7 @@ def ours(image_set, name, seed, directory, epochs):
 
 
 def courses(image_set, name, seed, directory, epochs):
-    """The same for the course's network, with Keras alone."""
+    """The same for the course's network, with Keras alone; as a tutorial would where tfproject was not imported yet."""
     import keras
 
     from tfproject import models
@@ -69,6 +71,17 @@ def courses(image_set, name, seed, directory, epochs):
                 keras.callbacks.BackupAndRestore(str(directory / "state"), delete_checkpoint=False),
             ],
         )  # fmt: skip
+    return _history(log, epochs)
+
+
+def courses_apart(image_set, name, seed, directory, epochs):
+    """The same in a process of its own, with TensorFlow's own threads and kernels."""
+    command = [sys.executable, __file__, "--course", name, str(seed), str(directory), str(epochs)]
+    subprocess.run(command, env=machine.plain_environment(), check=True)
+    return _history(directory / "history.csv", epochs)
+
+
+def _history(log, epochs):
     rows = _rows(log)[:epochs]
     return [float(row["val_accuracy"]) for row in rows], [float(row["seconds"]) for row in rows]
 
@@ -97,13 +110,24 @@ def measure(name, arguments):
     rows = []
     for seed in range(arguments.seeds):
         row = {"seed": seed}
-        for who, train, epochs in (("ours", ours, arguments.epochs), ("course", courses, arguments.course_epochs)):
+        for who, train, epochs in (
+            ("ours", ours, arguments.epochs), ("course", courses_apart, arguments.course_epochs)
+        ):  # fmt: skip
             directory = arguments.directory / f"{image_set.name}-{who}-seed{seed}"
             accuracies, seconds = train(image_set, name, seed, directory, epochs)
             spent, reached = seconds_to(arguments.goal or GOALS[name], accuracies, seconds)
             row[who] = {"seconds": spent, "val_accuracy": reached, "best": max(accuracies), "epochs": len(accuracies)}
         rows.append(row)
     return rows
+
+
+def course_alone(name, seed, directory, epochs):
+    """The course's training in this process."""
+    import tensorflow  # noqa: F401  before tfproject, which chooses other kernels
+
+    from tfproject import data
+
+    courses(data.load(name), name, int(seed), pathlib.Path(directory), int(epochs))
 
 
 def claim_of(name, rows, goal):
@@ -125,7 +149,10 @@ def main():
     parser.add_argument("--course-epochs", type=int, default=30)
     parser.add_argument("--goal", type=float, help="another accuracy, 0 to 1")
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("runs", "benchmarks", "whole"))
+    parser.add_argument("--course", nargs=4, metavar=("SET", "SEED", "DIRECTORY", "EPOCHS"), help="that training alone")
     arguments = parser.parse_args()
+    if arguments.course:
+        return course_alone(*arguments.course)
     result, claims = {}, []
     for name in arguments.sets:
         result[name] = measure(name, arguments)

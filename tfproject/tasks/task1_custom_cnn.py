@@ -39,7 +39,7 @@ class Profile:
         growth: see `axes` of `tfproject.cost.scaling`; None for its own.
     """
 
-    seeds: dict = dataclasses.field(default_factory=lambda: {"whitened_cnn": (0, 1, 2), "custom_cnn": (0,)})
+    seeds: dict = dataclasses.field(default_factory=lambda: {"whitened_cnn": (0, 1, 2), "custom_cnn": (0, 1)})
     changes: dict = dataclasses.field(default_factory=dict)
     widths: tuple[int, ...] = (64, 256, 256)
     cost_batch: int = 128
