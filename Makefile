@@ -12,7 +12,7 @@ study: $(INSTALLED)
 	$(BIN)/tfproject study --data $(DATA) --profile $(PROFILE)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Processes killed, disks filled, files damaged; the small disks need root.
 faults: $(INSTALLED)

@@ -1,19 +1,153 @@
-import pathlib
+"""The README's numbers are those of the artefacts, its links lead somewhere, and its commands do what it says."""
 
+import json
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+
+import httpx
+import pytest
+from PIL import Image
+
+from tfproject import cli
+from tfproject.data.synthetic.tiles import land_cover
 from tfproject.report import readme
 
 ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+TFPROJECT = ".venv/bin/tfproject "
+# The same command on less: what takes hours or the network does it on tiles that lie in the folder.
+LESS = {
+    "--data real --split-files eurosat-random": "--data tiles --epochs 1 --batch-size 32 "
+    "--precision float32 --jit-compile false",
+    "--data eurosat --split-files eurosat-random": "--data tiles",
+    "--data eurosat": "--data tiles --profile quick",
+    "prepare eurosat": "prepare synthetic-land-cover",
+    "check eurosat": "check tiles",
+    "--data real": "--data synthetic",
+}
+LONG = ("task1", "task2", "task3", "task4", "task5", "interpret")  # a minute or more each
+
+
+def commands():
+    """What stands in shell blocks and in tables, without the remarks."""
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)).splitlines()
+    found = [line.split(" #")[0].strip() for line in lines] + re.findall(r"`(\.venv/bin/[^`]+)`", TEXT)
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+OURS = [command.removeprefix(TFPROJECT) for command in commands() if command.startswith(TFPROJECT)]
+MAKE = [command for command in commands() if command.startswith("make ")]
 
 
 def test_the_results_are_those_of_the_artefacts():
-    text = (ROOT / "README.md").read_text()
-    assert text.split(readme.START)[1].split(readme.END)[0] == readme.results_table(ROOT)
+    assert TEXT.split(readme.START)[1].split(readme.END)[0] == readme.results_table(ROOT)
 
 
 def test_every_file_that_it_points_to_exists():
-    import re
-
-    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
     assert len(targets) >= 2
     for target in targets:
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_every_command_is_one_that_is_run_here():
+    assert len(OURS) >= 14 and len(MAKE) >= 3
+    assert sorted(commands()) == sorted([TFPROJECT + command for command in OURS] + MAKE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the saved models, and with everything else that the README's commands name."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "saved_models").mkdir()
+    for path in (ROOT / "saved_models").iterdir():
+        (folder / "saved_models" / path.name).symlink_to(path)
+    tiles = land_cover(per_class=8).splits["all"]
+    classes = json.loads((ROOT / "saved_models" / "eurosat_best.json").read_text())["class_names"]
+    for number, (image, label) in enumerate(zip(tiles.images, tiles.labels, strict=True)):
+        for place in (folder / "tiles" / classes[label], folder / "my_tiles"):
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{number}.png")
+    Image.fromarray(tiles.images[0]).save(folder / "tile.png")
+    Image.fromarray(tiles.images[:12].reshape(3, 4, 64, 64, 3).swapaxes(1, 2).reshape(192, 256, 3)).save(
+        folder / "scene.tif"
+    )
+    return folder
+
+
+def of_less(command):
+    """The command's arguments, on less."""
+    for asked, less in LESS.items():
+        if asked in command:
+            return shlex.split(command.replace(asked, less))
+    return shlex.split(command)
+
+
+@pytest.mark.parametrize("command", [c for c in OURS if c.split()[0] not in (*LONG, "serve")])
+def test_it_runs(command, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert cli.main(of_less(command)) == 0
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", [c for c in OURS if c.split()[0] in LONG])
+def test_it_runs_in_minutes(command, folder, monkeypatch, capsys):
+    test_it_runs(command, folder, monkeypatch, capsys)
+    said = capsys.readouterr().out
+    assert all(pathlib.Path(path).exists() for path in re.findall(r"Report: (.*)", said))
+
+
+def test_the_page_is_served(folder):
+    (command,) = (c for c in OURS if c.split()[0] == "serve")
+    call = "import sys; from tfproject.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [*shlex.split(command), "--port", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-c", call, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        address = re.search(r"http://\S+", server.stdout.readline())[0]
+        assert "image" in httpx.get(address, timeout=30).text
+        server.send_signal(signal.SIGINT)
+        assert server.wait(10) is not None
+    finally:
+        server.kill()
+
+
+def test_the_model_is_used_without_the_package(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    exec(BLOCKS[0], {})
+    assert "0." in capsys.readouterr().out
+
+
+def test_the_library_is_used_from_python(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    call = BLOCKS[1].replace('"eurosat", split_files="eurosat-random"', '"tiles"')
+    call = call.replace("epochs=20", "epochs=1, batch_size=32, precision='float32', jit_compile=False")
+    exec(call, {})
+    assert "accuracy" in capsys.readouterr().out and (folder / "runs" / "my-run" / "model.keras").exists()
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_make_knows_it_and_calls_what_there_is(command):
+    planned = subprocess.run(
+        ["make", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    called = planned.strip().splitlines()[-1]
+    cli.build_parser().parse_args(shlex.split(called.removeprefix(TFPROJECT)))
+    for file in re.findall(r" -r (\S+)", planned):
+        assert (ROOT / file).exists()
+
+
+@pytest.mark.long
+def test_the_study_on_synthetic_images(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert cli.main(["study", "--data", "synthetic", "--profile", "quick"]) == 0
+    assert (folder / "runs" / "study-synthetic-quick" / "report.html").exists()
