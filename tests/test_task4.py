@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -120,8 +121,8 @@ TINY = task4.Profile(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The parts and the learning curves on two toy cities, with the smallest of everything."""
+def toy_cities(tmp_path_factory):
+    """A folder with two toy cities, which the task "toy" knows in the profile "tiny"."""
     root = tmp_path_factory.mktemp("task4")
     home = str(write_buildings(root / "home", per_class=8, size=(40, 50)))
     away = str(write_city(root / "away", per_class=7, size=(40, 50)))
@@ -129,11 +130,22 @@ def finished(tmp_path_factory):
         patch.setitem(task4.PROFILES, "tiny", TINY)
         patch.setitem(task4.SETS, "toy", (home, away))
         patch.setattr(catalog, "BUILDING_SIZE", (32, 32))
-        directory = root / "run"
+        yield root
+
+
+def forbid_training(patch):
+    for name in ("_train", "_fit_svm"):
+        patch.setattr(f"tfproject.experiments.transfer.{name}", lambda *args: pytest.fail("a trial ran twice"))
+
+
+@pytest.fixture(scope="module")
+def finished(toy_cities):
+    """The parts and the learning curves, with the smallest of everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        directory = toy_cities / "run"
         page = task4.run_task("toy", "tiny", directory, only=["learning-curves"], progress=False)
         assert page == directory / "report.html"
-        patch.setattr("tfproject.experiments.transfer._train", lambda *args: pytest.fail("a trial ran twice"))
-        patch.setattr("tfproject.experiments.transfer._fit_svm", lambda *args: pytest.fail("a trial ran twice"))
+        forbid_training(patch)
         patch.setattr("tfproject.tasks.task4_page.write", lambda study, size, analyses: list(analyses))
         assert task4.run_task("toy", "tiny", directory, only=["parts"]) == ["parts", "learning-curves"]
     return directory
@@ -191,6 +203,23 @@ def test_its_page_and_what_it_publishes(finished, tmp_path):
     assert any(goal.glob("runs/*/stage-1/history.csv")) and not any(goal.glob("**/*.keras"))
     with pytest.raises(UserError, match="no finished Task 4"):
         task4.publish(tmp_path, tmp_path)
+
+
+def test_what_was_published_is_not_run_again(finished, tmp_path, monkeypatch):
+    goal = task4.publish(finished, tmp_path)
+    stale = goal / "runs" / "0123456789ab-seed0" / "metrics.json"
+    stale.parent.mkdir()
+    stale.write_text('{"outcome": {}}')
+    forbid_training(monkeypatch)
+    again = tmp_path / "again"
+    shutil.copytree(finished / "objects", again / "objects")  # the first weights, which are part of the question
+    page = task4.run_task("toy", "tiny", again, only=["learning-curves"], reuse=goal, progress=False)
+    assert "look at the building" in page.read_text()
+    assert json.loads((again / "metrics.json").read_text()) == json.loads((finished / "metrics.json").read_text())
+    task4.publish(again, tmp_path)
+    assert not stale.exists() and (goal / "figures" / "gradcam.png").exists()
+    with pytest.raises(UserError, match="holds no runs of a published Task 4"):
+        task4.run_task("toy", "tiny", tmp_path / "third", reuse=tmp_path, progress=False)
 
 
 def test_what_it_refuses(tmp_path, monkeypatch):

@@ -160,7 +160,7 @@ def build_parser():
     command.set_defaults(run=_task3)
 
     command = commands.add_parser("task4", help="transfer learning on buildings: from scratch to fine-tuned VGG16")
-    _task_options(command, task4_transfer.PROFILES, reuse=False)
+    _task_options(command, task4_transfer.PROFILES)
     command.add_argument(
         "--only", nargs="+", choices=task4_transfer.EXPERIMENTS, metavar="EXPERIMENT",
         help=f"of {', '.join(task4_transfer.EXPERIMENTS)}; parts are always run",
@@ -365,8 +365,9 @@ def _task4(arguments):
 
     directory = _task_directory(arguments)
     page = task4_transfer.run_task(
-        arguments.data, _profile(arguments), directory, only=arguments.only, data_dir=arguments.data_dir
-    )
+        arguments.data, _profile(arguments), directory, only=arguments.only,
+        reuse=task4_transfer.RESULTS if arguments.reuse else None, data_dir=arguments.data_dir,
+    )  # fmt: skip
     print(f"Report: {page}")
     print(f"TensorBoard logs: {directory / 'runs'} (tensorboard --logdir {directory / 'runs'})")
     if arguments.publish:

@@ -11,6 +11,7 @@ from tfproject.files import write_atomically
 from tfproject.tasks import task4_transfer as task
 
 ATTRIBUTED = 8  # photos in the Grad-CAM sheet
+LOOKS = "Does it look at the building?"
 SUMMARISED = (
     "test", "distinct", "balanced_accuracy", "known_accuracy", "known_accuracy_among_known", "auroc_least_sure",
     "auroc_own",
@@ -265,13 +266,20 @@ def _attribution(study, experiment):
     variation = next(v for v in experiment.variations if v.name == task.FINE_TUNED)
     trial = Trial(variation, experiment.seeds[0])
     run = study.run_of(trial)
-    if not run.model_path.exists():  # diverged
+    drawing = study.directory / "figures" / "gradcam.png"
+    if not run.model_path.exists() and not drawing.exists():  # diverged
         return []
     images = study.images_of(trial)
     test = images.splits["distinct"]
     # The first photo of each class; some classes, evenly spaced, so that unknown may be among them.
     first = [int(np.flatnonzero(test.labels == label)[0]) for label in np.unique(test.labels)]
     chosen = test.take([first[i] for i in np.unique(np.linspace(0, len(first) - 1, ATTRIBUTED).astype(int))])
+    caption = (
+        f"{variation.name}: what speaks for the predicted class in the first test photo of {len(chosen)} classes; a "
+        "second line of a title is the class predicted where it is wrong."
+    )
+    if not run.model_path.exists():  # of a run that was published there are no more than its numbers and this
+        return [page.Section(LOOKS, figures=((drawing.read_bytes(), caption),))]
     (found,) = probabilities(trial, run, images, [chosen], study.features)
     said = found.argmax(axis=1)
     maps = attribute(run.model, chosen.images, said, methods=("gradcam", "gradcam++"))
@@ -281,11 +289,7 @@ def _attribution(study, experiment):
         for true, guess in zip(chosen.labels, said)
     ]  # fmt: skip
     figure = attribution_figures.attribution_sheet(chosen.images, maps, titles)
-    caption = (
-        f"{variation.name}: what speaks for the predicted class in the first test photo of {len(chosen)} classes; a "
-        "second line of a title is the class predicted where it is wrong."
-    )
-    return [page.Section("Does it look at the building?", figures=(_drawn(study, "gradcam", figure, caption),))]
+    return [page.Section(LOOKS, figures=(_drawn(study, "gradcam", figure, caption),))]
 
 
 def _run(directory):

@@ -93,7 +93,7 @@ PROFILES = {
         network="tfproject.models.transferred:small_vgg", options=HEAD | {"head": (16,), "depth": 1}, width=0.25,
         few=True,
     ),
-    "cpu": Profile(),
+    "cpu": Profile(precision="auto"),
 }  # fmt: skip
 EXPERIMENTS = ("parts", "parts-70-30", "cuts", "recipes", "balance", "learning-curves")
 
@@ -262,7 +262,7 @@ def _learning_curves(size, ways):
     )
 
 
-def run_task(data, profile, directory, *, only=None, data_dir=None, on_bad_image="list", progress=True):
+def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, on_bad_image="list", progress=True):
     """Train and test what is missing, and write tables, figures and page.
 
     Begun before in the same directory, the task goes on; several processes may run it at once.
@@ -273,6 +273,7 @@ def run_task(data, profile, directory, *, only=None, data_dir=None, on_bad_image
         profile: a name from PROFILES.
         directory: where runs, tables, figures and page go.
         only: names from EXPERIMENTS to run; None for all. Parts are always run.
+        reuse: results that `publish` made; what is finished there is not run again.
         data_dir, on_bad_image: see `tfproject.data.load`.
         progress: tell of each trial.
 
@@ -303,6 +304,8 @@ def run_task(data, profile, directory, *, only=None, data_dir=None, on_bad_image
         },
     )  # fmt: skip
     names = [name for name in EXPERIMENTS if only is None or name in only or name == "parts"]
+    if reuse:
+        _reuse(study, names, pathlib.Path(reuse))
     _run_missing(study, names, progress)
     finished = [experiment for experiment in study.experiments if not study.missing([experiment.name])]
     return task4_page.write(study, size, {experiment.name: analyse(study, experiment) for experiment in finished})
@@ -415,28 +418,49 @@ OF_A_RUN = ("recipe.json", "environment.json", "history.csv", "metrics.json")
 
 
 def publish(directory, root="."):
-    """Copy tables, figures, numbers and page, and the numbers of each run, to results/.
+    """Copy tables, figures, numbers and page, and the numbers of each finished run, to results/.
 
     Args:
         directory: the task's directory, after `run_task`.
         root: the repository.
 
     Returns:
-        The results folder, a pathlib.Path. Tables and figures that it held before are removed.
+        The results folder, a pathlib.Path. What it held before is removed.
     """
     directory, goal = pathlib.Path(directory), pathlib.Path(root) / RESULTS
     if not (directory / "report.html").exists():
         raise UserError(f"{directory} holds no finished Task 4; run `tfproject task4` first.")
-    metrics = json.loads((directory / "metrics.json").read_text())
-    for pattern in ("*.csv", "figures/*.png"):
-        for old in goal.glob(pattern):
-            old.unlink()
     paths = [directory / "report.html", directory / "metrics.json", *directory.glob("*.csv")]
     paths += directory.glob("figures/*.png")
-    for run in {trial["run"] for analysis in metrics["experiments"].values() for trial in analysis["trials"]}:
-        paths += [path for name in OF_A_RUN for path in (directory / "runs" / run).glob(f"**/{name}")]
+    for run in directory.glob("runs/*/metrics.json"):
+        if "outcome" in json.loads(run.read_text()):
+            paths += _record(run.parent)
+    kept = {goal / path.relative_to(directory) for path in paths}
+    for old in [*goal.glob("*.csv"), *goal.glob("figures/*.png"), *_record(goal / "runs")]:
+        if old not in kept:
+            old.unlink()
+    _copy(directory, goal, paths)
+    return goal
+
+
+def _reuse(study, names, results):
+    """Copy what the study is missing of experiments from what was published, and the drawing made with a model."""
+    runs = {study.run_of(trial).directory for trial in study.missing(names)}
+    if not (results / "runs").is_dir():
+        raise UserError(f"{results} holds no runs of a published Task 4; give the folder that --publish wrote.")
+    for run in runs:
+        if not run.exists():
+            _copy(results, study.directory, _record(results / "runs" / run.name))
+    _copy(results, study.directory, results.glob("figures/gradcam.png"))
+
+
+def _record(folder):
+    """The files of a run's numbers, and of its stages'."""
+    return [path for name in OF_A_RUN for path in folder.glob(f"**/{name}")]
+
+
+def _copy(source, goal, paths):
     for path in paths:
-        to = goal / path.relative_to(directory)
+        to = goal / path.relative_to(source)
         to.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(to, path.read_bytes())
-    return goal
