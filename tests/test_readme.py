@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,32 @@ MAKE = [command for command in commands() if command.startswith("make ")]
 
 def test_the_results_are_those_of_the_artefacts():
     assert TEXT.split(readme.START)[1].split(readme.END)[0] == readme.results_table(ROOT)
+
+
+def test_a_row_has_the_mean_of_the_seeds_and_what_the_course_had(tmp_path):
+    for path in ("results/open-project", "saved_models"):
+        shutil.copytree(ROOT / path, tmp_path / path)
+    run = tmp_path / "results" / "task1-custom-cnn" / "whitened_cnn-seed{}" / "metrics.json"
+    training = {"parameters": 1_000, "epochs": 2, "images": 50, "seconds": 90}
+    scores = {"test": {"views": 1}, "test_6_views": {"views": 6}}
+    card = {"scores": scores, "data": {"description": "as it was"}, "environment": {"cores": 4}}
+    (tmp_path / "saved_models" / "cifar10_best.json").write_text(json.dumps(card))
+    for seed, accuracy in enumerate((0.5, 0.7)):
+        path = pathlib.Path(str(run).format(seed))
+        path.parent.mkdir(parents=True)
+        measured = {"accuracy": accuracy, "accuracy_interval": [0, 1], "count": 10}
+        path.write_text(json.dumps({"training": training, "test": measured, "test_6_views": measured}))
+    parts = [{"variation": "3 VGG16, fine-tuned", "scored_distinct": 9,
+              "distinct": {"mean": 0.9, "low": 0.8, "high": 1.0, "values": [0.9] * 3}}]  # fmt: skip
+    (tmp_path / "results" / "task4-losses").mkdir()
+    (tmp_path / "results" / "task4-losses" / "metrics.json").write_text(json.dumps({"test": {"parts": parts}}))
+    table = readme.results_table(tmp_path)
+    assert "| a strong small CNN, from scratch | CIFAR-10, 10 test images | **60.00%** (" in table
+    assert "mean of 2 seeds, 6 views) | cifar10-airbench 94.0 %" in table and "A strong small CNN: 1,000 param" in table
+    assert (
+        "| buildings: VGG16, fine-tuned | Terrassa Buildings, 9 test photos | **90.00%** (80.00% to 100.00%; mean of "
+        "3 seeds) | the course project 60.1 %, on another edition |"
+    ) in table
 
 
 def test_every_file_that_it_points_to_exists():

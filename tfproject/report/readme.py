@@ -1,10 +1,12 @@
 """The README's table of results, written from the artefacts so that it cannot say anything else."""
 
+import dataclasses
 import json
 import pathlib
 
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
+from tfproject.statistics import summarise
 
 START, END = "<!-- results -->\n", "<!-- /results -->"
 COPY = {True: " (a lossy copy, harder than the original)", False: ""}
@@ -14,7 +16,11 @@ OTHERS = {
     "eurosat": "the course project 68.0 % (own CNN) and 89.0 % (VGG16); on these very lists 82.8 % (a Keras CNN) and "
     "96.6 % (DenseNet121, pretrained)",
 }
-NETWORKS = {"custom_cnn": "the course's custom CNN", "whitened_cnn": "a strong small CNN"}
+# In words, and as what the first seed's model is saved.
+NETWORKS = {
+    "custom_cnn": ("the course's custom CNN", "cifar10_custom_cnn"),
+    "whitened_cnn": ("a strong small CNN", "cifar10_best"),
+}
 
 
 def results_table(root="."):
@@ -25,32 +31,62 @@ def results_table(root="."):
     """
     results = pathlib.Path(root, "results")
     rows, remarks = [], []
-    if (results / "task1-custom-cnn" / "metrics.json").exists():
-        _add_task1(json.loads((results / "task1-custom-cnn" / "metrics.json").read_text()), rows, remarks)
+    _add_task1(root, results / "task1-custom-cnn", rows, remarks)
+    _add_task4(results / "task4-losses" / "metrics.json", rows, remarks)
     _add_task5(root, results / "open-project", rows, remarks)
     head = ("| task | data | test accuracy (95 % interval) | others |", "|---|---|---|---|")
     return "\n".join((*head, *rows, "", "\n\n".join(remarks), ""))
 
 
-def _add_task1(metrics, rows, remarks):
-    data = metrics["data"]
-    images = f"CIFAR-10{COPY['compressed again' in data['description']]}, {data['images']['test']:,} test images"
-    for name, found in metrics["networks"].items():
-        accuracy, runs = found["test_accuracy"], len(found["runs"])
-        low, high = (accuracy["low"], accuracy["high"]) if runs > 1 else found["test_intervals"][0]
-        views = f", {found['views']} views" if found["views"] > 1 else ""
-        seeds = f"mean of {runs} seeds" if runs > 1 else "a single run"
+def _add_task1(root, folder, rows, remarks):
+    for name, (called, saved_as) in NETWORKS.items():
+        runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}-seed*/metrics.json"))]
+        runs = [run for run in runs if "test" in run]
+        if not runs:
+            continue
+        card = json.loads(pathlib.Path(root, "saved_models", f"{saved_as}.json").read_text())
+        key, views = max(((key, found["views"]) for key, found in card["scores"].items()), key=lambda pair: pair[1])
+        accuracy = dataclasses.asdict(summarise([run[key]["accuracy"] for run in runs]))
+        images = f"CIFAR-10{COPY['compressed again' in card['data']['description']]}"
         rows.append(
-            f"| {NETWORKS[name]}, from scratch | {images} "
-            f"| **{accuracy['mean']:.2%}** ({low:.2%} to {high:.2%}; {seeds}{views}) | {OTHERS[name]} |"
+            f"| {called}, from scratch | {images}, {runs[0][key]['count']:,} test images "
+            f"| {_accuracy(accuracy, len(runs), runs[0][key]['accuracy_interval'], views)} | {OTHERS[name]} |"
         )
-        environment = found["environments"][0]
+        training, seconds = runs[0]["training"], max(run["training"]["seconds"] for run in runs)
         remarks.append(
-            f"{NETWORKS[name].capitalize()}: {found['trainable_parameters']:,} trained parameters, "
-            f"{found['recipe']['epochs']} epochs over all {data['images']['train']:,} training images, at most "
-            f"{max(found['seconds']) / 60:.0f} minutes a run on {environment['cores']} CPU cores. From "
-            "[`results/task1-custom-cnn/metrics.json`](results/task1-custom-cnn/metrics.json)."
+            f"{called[0].upper()}{called[1:]}: {training['parameters']:,} parameters, {training['epochs']} epochs over "
+            f"{training['images']:,} training images, at most {seconds / 60:.0f} minutes a run on "
+            f"{card['environment']['cores']} CPU cores. From "
+            f"[`results/task1-custom-cnn`](results/task1-custom-cnn/{name}-seed0/metrics.json)."
         )
+
+
+def _add_task4(path, rows, remarks):
+    from tfproject.tasks.task4_transfer import PUBLISHED
+
+    if not path.exists():
+        return
+    metrics = json.loads(path.read_text())
+    for row in metrics["test"]["parts"]:
+        accuracy = row["distinct"]
+        theirs = PUBLISHED.get(row["variation"])
+        said = "diverged" if accuracy["mean"] is None else _accuracy(accuracy, len(accuracy["values"]))
+        rows.append(
+            f"| buildings: {row['variation'][2:]} | Terrassa Buildings, {row['scored_distinct']:,} test photos "
+            f"| {said} | {'' if theirs is None else f'the course project {100 * theirs:.1f} %, on another edition'} |"
+        )
+    remarks.append(
+        f"Buildings: photos that also are in training are left out of the test. From [`{path.parent.name}`]"
+        "(results/task4-losses/metrics.json)."
+    )
+
+
+def _accuracy(accuracy, runs, interval=(None, None), views=1):
+    """A mean over runs with its interval, or that of a single run's test images, in words."""
+    low, high = (accuracy["low"], accuracy["high"]) if runs > 1 else interval
+    between = "" if low is None else f"{low:.2%} to {high:.2%}; "
+    seeds = f"mean of {runs} seeds" if runs > 1 else "a single run"
+    return f"**{accuracy['mean']:.2%}** ({between}{seeds}{f', {views} views' if views > 1 else ''})"
 
 
 def _add_task5(root, folder, rows, remarks):
@@ -66,13 +102,9 @@ def _add_task5(root, folder, rows, remarks):
                 continue
             found = of_network[kind]
             test, runs = found["test"][str(found["views"])], len(found["runs"])
-            accuracy = test["accuracy"]
-            low, high = (accuracy["low"], accuracy["high"]) if runs > 1 else test["intervals"][0]
-            seeds = f"mean of {runs} seeds" if runs > 1 else "a single run"
-            views = f", {found['views']} views" if found["views"] > 1 else ""
             rows.append(
                 f"| {network} | EuroSAT RGB, {words} ({found['split']}), {found['test_images']:,} test tiles "
-                f"| **{accuracy['mean']:.2%}** ({low:.2%} to {high:.2%}; {seeds}{views}) "
+                f"| {_accuracy(test['accuracy'], runs, test['intervals'][0], found['views'])} "
                 f"| {OTHERS['eurosat'] if kind == 'random' else ''} |"
             )
             environment = found["environments"][0]
@@ -92,11 +124,10 @@ def _add_single_run(root, folder, metrics, rows, remarks):
     environment = json.loads((folder / "environment.json").read_text())
     card = json.loads(pathlib.Path(root, "saved_models", "eurosat_best.json").read_text())
     test, training = metrics["test"], metrics["training"]
-    low, high = test["accuracy_interval"]
     hardest = min(test["per_class"], key=lambda row: row["f1"])
     rows.append(
         f"| land cover, from scratch | EuroSAT RGB, {card['data']['split']}, {test['count']:,} test tiles "
-        f"| **{test['accuracy']:.2%}** ({low:.2%} to {high:.2%}; a single run) | {OTHERS['eurosat']} |"
+        f"| {_accuracy({'mean': test['accuracy']}, 1, test['accuracy_interval'])} | {OTHERS['eurosat']} |"
     )
     remarks.append(
         f"Land cover: one network with {training['parameters']:,} parameters, one view of each tile, a single run with "
