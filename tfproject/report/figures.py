@@ -266,10 +266,15 @@ def to_png_bytes(figure):
 def save(figure, path):
     """Write the figure as PNG, whole or not at all.
 
+    Returns:
+        The file's bytes.
+
     Raises:
         UserError: if the file cannot be written.
     """
-    write_atomically(path, to_png_bytes(figure))
+    png = to_png_bytes(figure)
+    write_atomically(path, png)
+    return png
 
 
 def _figure(size, rows=1, columns=1, **options):

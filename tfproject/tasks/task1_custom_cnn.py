@@ -8,6 +8,7 @@ import pathlib
 
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
+from tfproject.tasks.publishing import copy
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import RECORD
 
@@ -221,8 +222,7 @@ def _write_page(directory, images, runs, metrics):
     (directory / "figures").mkdir(exist_ok=True)
 
     def drawn(name, figure, caption):
-        figures.save(figure, directory / "figures" / f"{name}.png")
-        return figures.to_png_bytes(figure), caption
+        return figures.save(figure, directory / "figures" / f"{name}.png"), caption
 
     synthetic = images.origin.synthetic
     sections = [
@@ -359,9 +359,9 @@ def publish(directory, root="."):
         name, seed = run.directory.name.split("-seed")
         if seed == "0":
             model_card.publish(run, pathlib.Path(root, "saved_models"), SAVED_AS[name])
-        _copy(directory, goal, [run.directory / file for file in RECORD])
+        copy(directory, goal, [run.directory / file for file in RECORD])
     written = [directory / "metrics.json", directory / "report.html"]
-    _copy(directory, goal, [*filter(pathlib.Path.exists, written), *directory.glob("cost/*"),
+    copy(directory, goal, [*filter(pathlib.Path.exists, written), *directory.glob("cost/*"),
                             *directory.glob("figures/*.png")])  # fmt: skip
     readme.update(root)
     return goal
@@ -377,13 +377,5 @@ def _reuse(root, directory, size):
             if seed == "0":
                 for saved, own in (("keras", "model.keras"), ("json", "model.json")):
                     path = root / "saved_models" / f"{SAVED_AS[name]}.{saved}"
-                    _copy(path.parent, directory / run.name, [path], own)
-            _copy(run, directory / run.name, [run / file for file in RECORD])
-
-
-def _copy(source, goal, paths, name=None):
-    """Copy files to the same places below another folder, or a single one under another name."""
-    for path in paths:
-        to = goal / (name or path.relative_to(source))
-        to.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(to, path.read_bytes())
+                    copy(path.parent, directory / run.name, [path], own)
+            copy(run, directory / run.name, [run / file for file in RECORD])

@@ -6,8 +6,8 @@ import pathlib
 
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Variation
-from tfproject.files import write_atomically
 from tfproject.statistics import compare
+from tfproject.tasks.publishing import copy
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import RECORD
 
@@ -387,10 +387,8 @@ def _reuse(results, directory):
     if not runs:
         raise UserError(f"{results} holds no runs of a published study; give the folder that --publish wrote.")
     for run in (path.parent for path in runs):
-        goal = directory / "runs" / run.name
-        if not goal.exists():
-            goal.mkdir(parents=True)
-            _copy_run(run, goal)
+        if not (directory / "runs" / run.name).exists():
+            copy(results, directory, _record(run))
 
 
 def publish(directory, goal=RESULTS):
@@ -411,15 +409,12 @@ def publish(directory, goal=RESULTS):
     for old in [*goal.glob("*.csv"), *goal.glob("*.png")]:
         if old.name not in {path.name for path in parts}:
             old.unlink()
-    for path in [*parts, directory / "metrics.json", directory / "index.html"]:
-        write_atomically(goal / path.name, path.read_bytes())
-    for run in json.loads((directory / "metrics.json").read_text())["runs"]:
-        (goal / "runs" / run).mkdir(parents=True, exist_ok=True)
-        _copy_run(directory / "runs" / run, goal / "runs" / run)
+    runs = json.loads((directory / "metrics.json").read_text())["runs"]
+    parts += [path for run in runs for path in _record(directory / "runs" / run)]
+    copy(directory, goal, [*parts, directory / "metrics.json", directory / "index.html"])
     return goal
 
 
-def _copy_run(run, goal):
-    for name in RECORD:
-        if (run / name).exists():  # one that diverged in its first epoch has no history
-            write_atomically(goal / name, (run / name).read_bytes())
+def _record(run):
+    """The files of a run's numbers; one that diverged in its first epoch has no history."""
+    return [run / name for name in RECORD if (run / name).exists()]

@@ -9,6 +9,7 @@ from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.tasks.interpretation import EXTENTS, Extent, interpret_network, to_json
 from tfproject.tasks.interpretation_page import write_page
+from tfproject.tasks.publishing import copy
 from tfproject.training.recipe import Recipe
 
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
@@ -192,9 +193,6 @@ def publish(directory, root="."):
     for name in NETWORKS:
         paths += [*directory.glob(f"{name}/*.csv"), *directory.glob(f"{name}/figures/*.png")]
         paths += directory.glob(f"{name}/metrics.json")
-    for path in sorted(paths):
-        to = goal / path.relative_to(directory)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(to, path.read_bytes())
+    copy(directory, goal, paths)
     readme.update(root)
     return goal

@@ -73,8 +73,7 @@ def reading(metrics):
 def _drawn(study, name, figure, caption):
     from tfproject.report import figures
 
-    figures.save(figure, study.directory / "figures" / f"{name}.png")
-    return figures.to_png_bytes(figure), caption
+    return figures.save(figure, study.directory / "figures" / f"{name}.png"), caption
 
 
 def _photos(study, experiment):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Trial
 from tfproject.experiments.transfer import TransferStudy, TransferVariation
-from tfproject.files import write_atomically
+from tfproject.tasks.publishing import copy
 from tfproject.training.layer_rates import rates_by_depth
 from tfproject.training.recipe import Recipe
 from tfproject.training.stages import gradual_unfreezing, head_first
@@ -439,7 +439,7 @@ def publish(directory, root="."):
     for old in [*goal.glob("*.csv"), *goal.glob("figures/*.png"), *_record(goal / "runs")]:
         if old not in kept:
             old.unlink()
-    _copy(directory, goal, paths)
+    copy(directory, goal, paths)
     return goal
 
 
@@ -450,17 +450,10 @@ def _reuse(study, names, results):
         raise UserError(f"{results} holds no runs of a published Task 4; give the folder that --publish wrote.")
     for run in runs:
         if not run.exists():
-            _copy(results, study.directory, _record(results / "runs" / run.name))
-    _copy(results, study.directory, results.glob("figures/gradcam.png"))
+            copy(results, study.directory, _record(results / "runs" / run.name))
+    copy(results, study.directory, results.glob("figures/gradcam.png"))
 
 
 def _record(folder):
     """The files of a run's numbers, and of its stages'."""
     return [path for name in OF_A_RUN for path in folder.glob(f"**/{name}")]
-
-
-def _copy(source, goal, paths):
-    for path in paths:
-        to = goal / path.relative_to(source)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(to, path.read_bytes())

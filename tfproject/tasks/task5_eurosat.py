@@ -16,6 +16,7 @@ from tfproject.experiments.study import Study
 from tfproject.files import write_atomically
 from tfproject.statistics import compare, summarise
 from tfproject.tasks.interpretation import Extent
+from tfproject.tasks.publishing import copy
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import RECORD, Run
 
@@ -660,23 +661,23 @@ def publish(directory, root="."):
         raise UserError(f"{directory} holds no finished part of Task 5; run `tfproject task5` first.")
     goal.mkdir(parents=True, exist_ok=True)
     for part, found in new["parts"].items():
-        _copy(directory, goal, [directory / file for file, _ in found["figures"]])
-        _copy(directory, goal, [directory / file for file in found["files"]])
+        copy(directory, goal, [directory / file for file, _ in found["figures"]])
+        copy(directory, goal, [directory / file for file in found["files"]])
         first = Run(directory / "runs" / found["runs"][0]) if part in SAVED_AS else None
         if first and first.finished:  # of one that was reused there may be no more than its numbers
             model_card.publish(first, pathlib.Path(root, "saved_models"), SAVED_AS[part])
     if "random" in new["parts"]:
         first = directory / "runs" / new["parts"]["random"]["runs"][0]
-        _copy(first, goal, [first / "environment.json"])
+        copy(first, goal, [first / "environment.json"])
     for run in map(Run, sorted(path.parent for path in directory.glob("runs/*/metrics.json"))):
         if {"outcome", "test"} & run.metrics.keys():
-            _copy(directory, goal, _record(run.directory))
+            copy(directory, goal, _record(run.directory))
     journal = [directory / "search" / name for name in ("question.json", "journal.log")]
-    _copy(directory, goal, [path for path in journal if path.exists()])
+    copy(directory, goal, [path for path in journal if path.exists()])
     old = json.loads((goal / "metrics.json").read_text()) if (goal / "metrics.json").exists() else {}
     merged = old | new | {"parts": old.get("parts", {}) | new["parts"]}
     write_atomically(goal / "metrics.json", json.dumps(merged, indent=1) + "\n")
-    _copy(directory, goal, [directory / "report.html"])
+    copy(directory, goal, [directory / "report.html"])
     readme.update(root)
     return goal
 
@@ -690,20 +691,12 @@ def _reuse(root, directory):
     results = root / RESULTS
     for run in sorted(path.parent for path in results.glob("runs/*/metrics.json")):
         if not (directory / "runs" / run.name).exists():
-            _copy(results, directory, _record(run))
+            copy(results, directory, _record(run))
             kind, _, seed = run.name.rpartition("-seed")
             saved = root / "saved_models" / f"{SAVED_AS.get(kind)}.keras"
             card = saved.with_suffix(".json")
             if seed == "0" and saved.exists() and json.loads(card.read_text())["recipe"] == Run(run).recipe.to_json():
-                _copy(saved.parent, directory / "runs" / run.name, [saved], "model.keras")
-                _copy(saved.parent, directory / "runs" / run.name, [card], "model.json")
+                copy(saved.parent, directory / "runs" / run.name, [saved], "model.keras")
+                copy(saved.parent, directory / "runs" / run.name, [card], "model.json")
     if not (directory / "search").exists():
-        _copy(results, directory, results.glob("search/*"))
-
-
-def _copy(source, goal, paths, name=None):
-    """Copy files to the same places below another folder, or a single one under another name."""
-    for path in paths:
-        to = goal / (name or path.relative_to(source))
-        to.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(to, path.read_bytes())
+        copy(results, directory, results.glob("search/*"))

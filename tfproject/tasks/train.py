@@ -100,8 +100,7 @@ def _write_report(run, tiles, checked):
     (run.directory / "figures").mkdir(exist_ok=True)
     pngs = {}
     for name, (figure, caption) in drawn.items():
-        figures.save(figure, run.directory / "figures" / f"{name}.png")
-        pngs[name] = (figures.to_png_bytes(figure), caption)
+        pngs[name] = (figures.save(figure, run.directory / "figures" / f"{name}.png"), caption)
         run.log_figure(name, pngs[name][0])
 
     summary = []

@@ -1,0 +1,38 @@
+"""What every task's results share on their way into the repository."""
+
+import base64
+import hashlib
+import pathlib
+import re
+
+from tfproject.files import write_atomically
+
+EMBEDDED = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+
+
+def copy(source, goal, paths, name=None):
+    """Copy files to the same places below another folder, or a single one under another name.
+
+    A page comes last, and points to the figures below the new folder that it has embedded where it was: a repository
+    then holds each of them once.
+
+    Args:
+        source: the folder that all paths lie below.
+        goal: the other folder.
+        paths: pathlib.Paths.
+        name: of the copy, for a single path.
+    """
+    for path in sorted(paths, key=lambda path: path.suffix == ".html"):
+        to = pathlib.Path(goal) / (name or path.relative_to(source))
+        to.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(to, _linked(path.read_text(), to.parent) if path.suffix == ".html" else path.read_bytes())
+
+
+def _linked(page, folder):
+    """A page's text with relative addresses in place of embedded figures that lie below the folder."""
+    places = {_digest(path.read_bytes()): path.relative_to(folder).as_posix() for path in folder.glob("**/*.png")}
+    return EMBEDDED.sub(lambda found: places.get(_digest(base64.b64decode(found[1])), found[0]), page)
+
+
+def _digest(content):
+    return hashlib.sha256(content).digest()
