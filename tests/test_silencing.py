@@ -237,12 +237,13 @@ def test_words_claim_no_loss_that_is_not_shown():
 
 def test_words_of_sets(planted, colours):
     rows = [found.row(CLASSES) for found in silence_sets(planted, "conv", {"green": [1], "quiet": [4]}, colours)]
-    green, quiet = words.silenced_sets(rows)
-    assert "33.3 points" in green and "100.0 points" in green
     # One of five random sets is the set itself, so that nothing is shown.
-    assert "not shown" in green and "not shown" in quiet
-    (green,) = words.silenced_sets([rows[0] | {"p": 0.01, "class_p": 0.01}])
-    assert green.count(", more than without as many random units") == 2
+    text = words.silenced_sets(rows)
+    assert "the images of that class lose more" in text and text.count("for none of") == 2 and "33.3" not in text
+    text = words.silenced_sets([rows[0] | {"p": 0.01, "class_p": 0.01}, rows[1]])
+    assert "for 1 of 1 such sets: green (1 unit: 100.0 points" in text
+    assert "for 1 of 2 such sets: green (1 unit: 33.3 points" in text and text.endswith("It is left open for quiet.")
+    assert words.silenced_sets([]) == ""
 
 
 def test_figure_of_what_silencing_costs(planted, colours):

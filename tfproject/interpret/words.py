@@ -32,7 +32,7 @@ def describe_network(unit_rows, layer_rows, growth, silenced=(), sets=(), shared
         A list of texts; none about what no rows are given for.
     """
     texts = [first_layer(unit_rows), depth(layer_rows, growth, untrained), selective_units(unit_rows)]
-    texts += [silenced_units(silenced), " ".join(silenced_sets(sets)), shared_units(shared, control)]
+    texts += [silenced_units(silenced), silenced_sets(sets), shared_units(shared, control)]
     return [text for text in texts if text]
 
 
@@ -188,22 +188,42 @@ def silenced_units(rows, count=NAMED):
     return text + (f" For the other {left:,} it is left open." if 0 < left < len(rows) else "")
 
 
-def silenced_sets(rows):
+def silenced_sets(rows, count=NAMED):
     """What silencing sets of units costs, against random sets of as many.
 
     Args:
         rows: rows of `SilencedSet.row`.
+        count: how many sets to name with their numbers, those that cost most first.
 
     Returns:
-        A list with a sentence for each.
+        A few sentences; "" without rows.
     """
-    texts = []
-    for row in rows:
-        text = f"Without the {_units(row['units'])} of {row['layer']} for {row['set']} {_set_loss(row, '')}"
-        if row["class_drop"] is not None:
-            text += f"; on images of {row['set']} alone {_set_loss(row, 'class_')}"
-        texts.append(f"{text}.")
-    return texts
+    if not rows:
+        return ""
+    of_classes = [row for row in rows if row["class_drop"] is not None]
+    texts = [_sets_in_words(of_classes, "class_", "the images of that class", count)] if of_classes else []
+    return " ".join([*texts, _sets_in_words(rows, "", f"all {rows[0]['images']:,} images", count)])
+
+
+def _sets_in_words(rows, prefix, images, count):
+    def shown(row):
+        excess = row[f"{prefix}excess_low"]
+        return excess is not None and excess > 0 and row[f"{prefix}p"] < SIGNIFICANCE
+
+    rows = sorted(rows, key=lambda row: -row[f"{prefix}drop"])
+    more, others = [row for row in rows if shown(row)], [row for row in rows if not shown(row)]
+    text = f"Without the units of {rows[0]['layer']} for a class, {images} lose more accuracy than without as many "
+    text += f"random ones for {len(more) or 'none'} of {len(rows)} such sets{'' if more else ', as far as is shown'}"
+    if named := more[:count]:
+        text += ": " if len(named) == len(more) else ", the most "
+        text += _joined([
+            f"{row['set']} ({_units(row['units'])}: {_points(row[f'{prefix}drop'])}, "
+            f"{_between(row[f'{prefix}drop_low'], row[f'{prefix}drop_high'])}; random ones "
+            f"{_points(row[f'{prefix}control_drop'])})"
+            for row in named
+        ])  # fmt: skip
+    left = f" It is left open for {_joined([row['set'] for row in others])}." if more and others else ""
+    return f"{text}.{left}"
 
 
 def shared_units(rows, control=()):
@@ -264,17 +284,6 @@ def _loss(row):
     if row.get("class_drop") is not None and row["class_drop_low"] > 0:
         text += f"; on its preferred class {row['preferred']} {_points(row['class_drop'])}"
     return f"{text})"
-
-
-def _set_loss(row, prefix):
-    drop, low, high, control, excess_low = (
-        row[f"{prefix}{name}"] for name in ("drop", "drop_low", "drop_high", "control_drop", "excess_low")
-    )
-    more = excess_low is not None and excess_low > 0 and row[f"{prefix}p"] < SIGNIFICANCE
-    return (
-        f"{_points(drop)} of accuracy are lost ({_between(low, high)}), {'more' if more else 'not shown to be more'} "
-        f"than without as many random units ({_points(control)})"
-    )
 
 
 def _layers(found, rows):
