@@ -96,12 +96,18 @@ def _attribution(result):
         mine = result["ours"][method]["seconds"] / result["ours"][method]["images"]
         target = 3 if "," in method else None
         yield _single(f"{method}, VGG16, {images} images", "tf-keras-vis", "s an image", mine, theirs, ratio, target)
+    times = {method: row["times_its_arithmetic"] for method, row in result["ours"].items()}
+    slowest = max(times, key=times.get)
+    remark = "its forward and backward passes, at the speed of VGG16's forward pass"
+    what = f"the slowest method, {slowest}, in times of its arithmetic"
+    yield measure(what, "", [times[slowest]], target=1.5, at_most=True, remark=remark)
 
 
 def _tsne(result):
     what = f"t-SNE of {result['images']:,} x {result['width']}"
     ours, theirs = result["openTSNE"], result["scikit_learn"]
     yield _single(what, "scikit-learn", "s", ours["seconds"], theirs["seconds"], result["times_faster"], 2)
+    yield measure(f"{what}: time", "s", [ours["seconds"]], target=120, at_most=True)
     trust, other = ours["trustworthiness"], theirs["trustworthiness"]
     yield _single(f"{what}: trustworthiness", "scikit-learn", "", trust, other, trust / other, 1)
 
@@ -110,6 +116,8 @@ def _top_samples(result):
     what = f"top images of {result['units']:,} units, {result['images']:,} images"
     ratio = result["forward_seconds"] / result["seconds"]
     yield _single(what, "the forward pass alone", "s", result["seconds"], result["forward_seconds"], ratio, None)
+    yield measure(f"{what}: time", "s", [result["seconds"]], target=900, at_most=True)
+    yield measure(f"{what}: peak memory", "MB", [result["peak_memory_mb"]], target=2_000, at_most=True)
 
 
 def _inference(result):
