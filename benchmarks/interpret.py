@@ -8,6 +8,7 @@ tsne: openTSNE against scikit-learn's.
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import pathlib
 import time
@@ -172,7 +173,9 @@ def top_samples(arguments):
     """The top images of VGG16's 4,224 convolutional units in one pass, against the forward pass alone, at 64x64."""
     import resource
 
-    split = data.load(arguments.data, image_size=(64, 64)).test
+    split = data.load(arguments.data).test  # not resized with all others, whose memory would count
+    images = [np.asarray(Image.fromarray(image).resize((64, 64), Image.BICUBIC)) for image in split.images]
+    split = dataclasses.replace(split, images=np.stack(images))
     network = lay_open(vgg16(64, arguments.weights))
     last = network.function([network.convolutions[-1].output], 64)
 

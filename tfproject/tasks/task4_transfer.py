@@ -34,8 +34,11 @@ TUNED = Recipe(
     label_smoothing=0.1, augment=("alternating_flip", "shift"), views=2, frozen_until="block4_pool",
     precision="float32", jit_compile=False,
 )  # fmt: skip
-HEAD_RATE = 1e-3  # of VGG16's new layers alone
-HEAD = {"head": (256,), "dropout": 0.5}
+# VGG16's new layers alone, and the rate of their training. Chosen on validation photos at 160x160, single runs of seed
+# 0, nothing else trained: 6 epochs at 0.001 with a dropout of 0.5 came to 62 %, 30 to 77 %, 30 at 0.003 to 84 %, 60 at
+# 0.003 to 86 %, 40 at 0.003 with a dropout of 0.3 to 89 %, with 0.2 to 86 %; 512 units or none were no better.
+HEAD_RATE = 3e-3
+HEAD = {"head": (256,), "dropout": 0.3}
 
 SCRATCH, CONTINUED = "1 from scratch", "1 from CIFAR-10 weights"
 SOFTMAX, SVM = "2 CIFAR-10 features, softmax", "2 CIFAR-10 features, SVM"
@@ -74,7 +77,7 @@ class Profile:
     output_epochs: int = 30
     tuned_epochs: int = 4
     cut_epochs: int = 3
-    head_epochs: int = 6
+    head_epochs: int = 40
     per_class: tuple[int | None, ...] = (5, 10, 25, None)
     longer: Mapping[int, int] = dataclasses.field(default_factory=lambda: {5: 4, 10: 3, 25: 2})
     cuts: tuple[str, ...] = BLOCKS
