@@ -89,12 +89,12 @@ def _frozen_prefix(result):
 
 
 def _attribution(result):
-    images = result["ours"]["gradcam"]["images"]
     for method, ratio in result["times_faster_an_image"].items():
         rows = [method] if "," not in method else ["gradcam", "gradcam++", "layercam"]
         theirs = sum(result["tf_keras_vis"][m]["seconds"] / result["tf_keras_vis"][m]["images"] for m in rows)
         mine = result["ours"][method]["seconds"] / result["ours"][method]["images"]
         target = 3 if "," in method else None
+        images = result["ours"][method]["images"]
         yield _single(f"{method}, VGG16, {images} images", "tf-keras-vis", "s an image", mine, theirs, ratio, target)
     times = {method: row["times_its_arithmetic"] for method, row in result["ours"].items()}
     slowest = max(times, key=times.get)
