@@ -201,7 +201,7 @@ def test_its_page_and_what_it_publishes(finished, tmp_path):
     assert 'src="figures/gradcam.png"' in published and "base64" in page and "base64" not in published
     assert len(list(goal.glob("runs/*/metrics.json"))) == len(list(finished.glob("runs/*/metrics.json")))
     assert any(goal.glob("runs/*/stage-1/history.csv")) and not any(goal.glob("**/*.keras"))
-    with pytest.raises(UserError, match="no finished Task 4"):
+    with pytest.raises(UserError, match="no finished run of Task 4"):
         task4.publish(tmp_path, tmp_path)
 
 
@@ -216,6 +216,10 @@ def test_what_was_published_is_not_run_again(finished, tmp_path, monkeypatch):
     page = task4.run_task("toy", "tiny", again, only=["learning-curves"], reuse=goal, progress=False)
     assert "look at the building" in page.read_text()
     assert json.loads((again / "metrics.json").read_text()) == json.loads((finished / "metrics.json").read_text())
+    (finished_runs := tmp_path / "interrupted" / "runs").parent.mkdir()
+    shutil.copytree(finished / "runs", finished_runs)
+    task4.publish(finished_runs.parent, tmp_path)  # without a page there is nothing to take the place of what is there
+    assert stale.exists() and (goal / "report.html").exists()
     task4.publish(again, tmp_path)
     assert not stale.exists() and (goal / "figures" / "gradcam.png").exists()
     with pytest.raises(UserError, match="holds no runs of a published Task 4"):

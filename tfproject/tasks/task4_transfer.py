@@ -423,25 +423,27 @@ OF_A_RUN = ("recipe.json", "environment.json", "history.csv", "metrics.json")
 def publish(directory, root="."):
     """Copy tables, figures, numbers and page, and the numbers of each finished run, to results/.
 
+    Where there is no page yet the finished runs alone are added, so that `reuse` finds them.
+
     Args:
-        directory: the task's directory, after `run_task`.
+        directory: the task's directory, after `run_task`, or while it is interrupted.
         root: the repository.
 
     Returns:
-        The results folder, a pathlib.Path. What it held before is removed.
+        The results folder, a pathlib.Path. What it held before is removed when there is a page to take its place.
     """
     directory, goal = pathlib.Path(directory), pathlib.Path(root) / RESULTS
-    if not (directory / "report.html").exists():
-        raise UserError(f"{directory} holds no finished Task 4; run `tfproject task4` first.")
-    paths = [directory / "report.html", directory / "metrics.json", *directory.glob("*.csv")]
-    paths += directory.glob("figures/*.png")
-    for run in directory.glob("runs/*/metrics.json"):
-        if "outcome" in json.loads(run.read_text()):
-            paths += _record(run.parent)
-    kept = {goal / path.relative_to(directory) for path in paths}
-    for old in [*goal.glob("*.csv"), *goal.glob("figures/*.png"), *_record(goal / "runs")]:
-        if old not in kept:
-            old.unlink()
+    runs = [run.parent for run in directory.glob("runs/*/metrics.json") if "outcome" in json.loads(run.read_text())]
+    if not runs:
+        raise UserError(f"{directory} holds no finished run of Task 4; run `tfproject task4` first.")
+    paths = [path for run in runs for path in _record(run)]
+    if (directory / "report.html").exists():
+        paths += [directory / "report.html", directory / "metrics.json", *directory.glob("*.csv")]
+        paths += directory.glob("figures/*.png")
+        kept = {goal / path.relative_to(directory) for path in paths}
+        for old in [*goal.glob("*.csv"), *goal.glob("figures/*.png"), *_record(goal / "runs")]:
+            if old not in kept:
+                old.unlink()
     copy(directory, goal, paths)
     return goal
 
