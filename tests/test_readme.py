@@ -164,9 +164,12 @@ def test_the_library_is_used_from_python(folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize("command", MAKE)
 def test_make_knows_it_and_calls_what_there_is(command):
+    # Not as a part of the make that runs the tests, whose settings it would take over.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     planned = subprocess.run(
-        ["make", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+        ["make", "--dry-run", *shlex.split(command)[1:]],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
     called = planned.strip().splitlines()[-1]
     cli.build_parser().parse_args(shlex.split(called.removeprefix(TFPROJECT)))
     for file in re.findall(r" -r (\S+)", planned):
