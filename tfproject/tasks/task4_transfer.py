@@ -28,9 +28,12 @@ OUTPUT_LAYER = Recipe(
     batch_size=32, optimizer="adam", learning_rate=0.003, weight_decay=0.0, schedule="one-cycle", warmup=0.1,
     augment=("alternating_flip",), views=2, frozen_until="dense_relu", precision="float32", jit_compile=False,
 )  # fmt: skip
-# VGG16. Two views, an image and its mirror image each a little moved, are what its frozen part runs on.
+# VGG16. Two views, an image and its mirror image each a little moved, are what its frozen part runs on. Chosen on
+# validation photos at 160x160, single runs of seed 0 from the same new layers (88.7 %): a rate of 0.0001 destroys (82 %
+# in the second epoch), 0.00002 came to 90.6 % in 5 epochs, 0.00004 to 91.2 % in 10. With the new layers alone larger
+# photos are better, 90.6 % at 192x192 and 91.6 % at 224x224, whose arithmetic costs 1.4 times as much again.
 TUNED = Recipe(
-    batch_size=16, optimizer="adam", learning_rate=1e-4, weight_decay=0.0, schedule="one-cycle", warmup=0.2,
+    batch_size=16, optimizer="adam", learning_rate=4e-5, weight_decay=0.0, schedule="one-cycle", warmup=0.2,
     label_smoothing=0.1, augment=("alternating_flip", "shift"), views=2, frozen_until="block4_pool",
     precision="float32", jit_compile=False,
 )  # fmt: skip
@@ -71,11 +74,11 @@ class Profile:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     small: int = 32
-    large: int = 160
+    large: int = 192
     middle: int = 48
     custom_epochs: int = 20
     output_epochs: int = 30
-    tuned_epochs: int = 4
+    tuned_epochs: int = 6
     cut_epochs: int = 3
     head_epochs: int = 40
     per_class: tuple[int | None, ...] = (5, 10, 25, None)
