@@ -16,7 +16,7 @@ from tfproject.tasks import task3_visualizations as task3
 TINY = interpretation.Extent(
     samples=5, layers=2, maximised=2, steps=2, activity_images=20, perplexity=5, projector_images=12, attributed=2,
     checked=3, smoothgrad_samples=2, channels=2, draws=1, levels=2, curve_steps=4, silenced=3, silenced_images=15,
-    compared_images=20,
+    set_images=21, compared_images=20,
 )  # fmt: skip
 
 
@@ -104,6 +104,7 @@ def test_its_numbers_are_those_of_the_modules(finished, networks):
         for model in (networks[0], cut)
     ]
     assert float(silenced["hidden", unit]["drop"]) == pytest.approx(correct[0] - correct[1], abs=1e-6)
+    assert {row["images"] for row in rows_of(folder / "silenced_sets.csv")} == {"21"}
 
 
 def test_what_it_leaves(finished):

@@ -51,6 +51,7 @@ class Extent:
         curve_steps: of deletion and insertion.
         silenced: units of each of these layers that are silenced, one at a time; None for all units of all layers.
         silenced_images: on which accuracy is measured then.
+        set_images: on which it is measured while a set of units is silenced, which is done for one layer only.
         compared_images: by which the units of two seeds are matched.
     """
 
@@ -71,6 +72,7 @@ class Extent:
     curve_steps: int = 16
     silenced: int | None = 48
     silenced_images: int = 500
+    set_images: int = 500
     compared_images: int = 2000
 
 
@@ -78,7 +80,7 @@ EXTENTS = {
     "quick": Extent(
         images=150, samples=20, layers=2, maximised=2, steps=8, activity_images=100, perplexity=15,
         projector_images=100, attributed=2, checked=3, smoothgrad_samples=3, channels=4, draws=1, levels=2,
-        curve_steps=6, silenced=3, silenced_images=60, compared_images=100,
+        curve_steps=6, silenced=3, silenced_images=60, set_images=60, compared_images=100,
     ),
     "cpu": Extent(),
 }  # fmt: skip
@@ -470,9 +472,10 @@ def _silencing(subject):
         rows += layer.rows(subject.class_names, preferred)
     last = subject.hidden[-1].name
     sets = semantics.selective_sets([row for row in subject.unit_rows if row["layer"] == last])
+    of_sets = subject.few(subject.extent.set_images)
     sets = [
         found.row(subject.class_names)
-        for found in silencing.silence_sets(subject.network, last, sets, images, seed=subject.seed)
+        for found in silencing.silence_sets(subject.network, last, sets, of_sets, seed=subject.seed)
     ]
     caption = f"The accuracy lost by silencing single units, on {len(images):,} images."
     drawn = [subject.draw("silencing", semantics_figures.silencing_drops(rows), caption)]
