@@ -16,11 +16,7 @@ OTHERS = {
     "eurosat": "the course project 68.0 % (own CNN) and 89.0 % (VGG16); on these very lists 82.8 % (a Keras CNN) and "
     "96.6 % (DenseNet121, pretrained)",
 }
-# In words, and as what the first seed's model is saved.
-NETWORKS = {
-    "custom_cnn": ("the course's custom CNN", "cifar10_custom_cnn"),
-    "whitened_cnn": ("a strong small CNN", "cifar10_best"),
-}
+NETWORKS = {"custom_cnn": "the course's custom CNN", "whitened_cnn": "a strong small CNN"}
 
 
 def results_table(root="."):
@@ -39,12 +35,14 @@ def results_table(root="."):
 
 
 def _add_task1(root, folder, rows, remarks):
-    for name, (called, saved_as) in NETWORKS.items():
+    from tfproject.tasks.task1_custom_cnn import SAVED_AS
+
+    for name, called in NETWORKS.items():
         runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}-seed*/metrics.json"))]
         runs = [run for run in runs if "test" in run]
         if not runs:
             continue
-        card = json.loads(pathlib.Path(root, "saved_models", f"{saved_as}.json").read_text())
+        card = json.loads(pathlib.Path(root, "saved_models", f"{SAVED_AS[name]}.json").read_text())
         key, views = max(((key, found["views"]) for key, found in card["scores"].items()), key=lambda pair: pair[1])
         accuracy = dataclasses.asdict(summarise([run[key]["accuracy"] for run in runs]))
         images = f"CIFAR-10{COPY['compressed again' in card['data']['description']]}"

@@ -199,8 +199,7 @@ class _Subject:
         from tfproject.report import figures
 
         path = f"figures/{_plain(name)}.png"
-        png = figures.to_png_bytes(figure)
-        write_atomically(self.directory / path, png)
+        png = figures.save(figure, self.directory / path)
         with tf.summary.create_file_writer(str(self.directory / "tensorboard")).as_default():
             tf.summary.image(_plain(name), tf.io.decode_png(png, channels=3)[None], step=0)
         return path, caption

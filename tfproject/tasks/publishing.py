@@ -6,6 +6,7 @@ import pathlib
 import re
 
 from tfproject.files import write_atomically
+from tfproject.training.run import RECORD
 
 EMBEDDED = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
 
@@ -26,6 +27,11 @@ def copy(source, goal, paths, name=None):
         to = pathlib.Path(goal) / (name or path.relative_to(source))
         to.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(to, _linked(path.read_text(), to.parent) if path.suffix == ".html" else path.read_bytes())
+
+
+def record(run, *more):
+    """The files of a run's numbers that are there, and of further names: one that diverged at once has no history."""
+    return [run / name for name in (*RECORD, *more) if (run / name).exists()]
 
 
 def _linked(page, folder):

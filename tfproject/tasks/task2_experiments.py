@@ -7,9 +7,8 @@ import pathlib
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Variation
 from tfproject.statistics import compare
-from tfproject.tasks.publishing import copy
+from tfproject.tasks.publishing import copy, record
 from tfproject.training.recipe import Recipe
-from tfproject.training.run import RECORD
 
 RESULTS = pathlib.Path("results", "task2-experiments")
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
@@ -388,7 +387,7 @@ def _reuse(results, directory):
         raise UserError(f"{results} holds no runs of a published study; give the folder that --publish wrote.")
     for run in (path.parent for path in runs):
         if not (directory / "runs" / run.name).exists():
-            copy(results, directory, _record(run))
+            copy(results, directory, record(run))
 
 
 def publish(directory, goal=RESULTS):
@@ -410,11 +409,6 @@ def publish(directory, goal=RESULTS):
         if old.name not in {path.name for path in parts}:
             old.unlink()
     runs = json.loads((directory / "metrics.json").read_text())["runs"]
-    parts += [path for run in runs for path in _record(directory / "runs" / run)]
+    parts += [path for run in runs for path in record(directory / "runs" / run)]
     copy(directory, goal, [*parts, directory / "metrics.json", directory / "index.html"])
     return goal
-
-
-def _record(run):
-    """The files of a run's numbers; one that diverged in its first epoch has no history."""
-    return [run / name for name in RECORD if (run / name).exists()]

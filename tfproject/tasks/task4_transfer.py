@@ -13,6 +13,7 @@ from tfproject.experiments.transfer import TransferStudy, TransferVariation
 from tfproject.tasks.publishing import copy
 from tfproject.training.layer_rates import rates_by_depth
 from tfproject.training.recipe import Recipe
+from tfproject.training.run import RECORD
 from tfproject.training.stages import gradual_unfreezing, head_first
 
 SETS = {"real": ("terrassa", "paris"), "synthetic": ("synthetic-buildings", "synthetic-city")}
@@ -420,7 +421,6 @@ def summaries(study, experiment):
 
 
 RESULTS = pathlib.Path("results", "task4-losses")
-OF_A_RUN = ("recipe.json", "environment.json", "history.csv", "metrics.json")
 
 
 def publish(directory, root="."):
@@ -464,4 +464,4 @@ def _reuse(study, names, results):
 
 def _record(folder):
     """The files of a run's numbers, and of its stages'."""
-    return [path for name in OF_A_RUN for path in folder.glob(f"**/{name}")]
+    return [path for name in RECORD for path in folder.glob(f"**/{name}")]

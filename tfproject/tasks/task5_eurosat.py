@@ -16,9 +16,9 @@ from tfproject.experiments.study import Study
 from tfproject.files import write_atomically
 from tfproject.statistics import compare, summarise
 from tfproject.tasks.interpretation import Extent
-from tfproject.tasks.publishing import copy
+from tfproject.tasks.publishing import copy, record
 from tfproject.training.recipe import Recipe
-from tfproject.training.run import RECORD, Run
+from tfproject.training.run import Run
 
 # Chosen on validation tiles. Of a first try with six epochs each, Muon came to 97.2 %, SGD with momentum (rate 0.2) to
 # 90.0 %; Muon with a rate of 0.004 was at 90.4 % after two epochs, with 0.01 at 92.1 %. Single runs, a hint only. The
@@ -671,7 +671,7 @@ def publish(directory, root="."):
         copy(first, goal, [first / "environment.json"])
     for run in map(Run, sorted(path.parent for path in directory.glob("runs/*/metrics.json"))):
         if {"outcome", "test"} & run.metrics.keys():
-            copy(directory, goal, _record(run.directory))
+            copy(directory, goal, record(run.directory, "predictions.npz"))
     journal = [directory / "search" / name for name in ("question.json", "journal.log")]
     copy(directory, goal, [path for path in journal if path.exists()])
     old = json.loads((goal / "metrics.json").read_text()) if (goal / "metrics.json").exists() else {}
@@ -682,16 +682,12 @@ def publish(directory, root="."):
     return goal
 
 
-def _record(run):
-    return [run / name for name in (*RECORD, "predictions.npz") if (run / name).exists()]
-
-
 def _reuse(root, directory):
     """Copy the published runs, and the search's journal, that the directory has not begun itself."""
     results = root / RESULTS
     for run in sorted(path.parent for path in results.glob("runs/*/metrics.json")):
         if not (directory / "runs" / run.name).exists():
-            copy(results, directory, _record(run))
+            copy(results, directory, record(run, "predictions.npz"))
             kind, _, seed = run.name.rpartition("-seed")
             saved = root / "saved_models" / f"{SAVED_AS.get(kind)}.keras"
             card = saved.with_suffix(".json")
