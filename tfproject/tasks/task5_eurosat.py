@@ -35,10 +35,14 @@ LAND_COVER = Recipe(
     label_smoothing=0.1,
     augment=("symmetries", "shift"),
 )
-# Only VGG16's last two blocks and the new layers are trained; what comes before runs once on two views of each tile.
+# Of VGG16 the new layers are trained first, on the tiles as they are, then with them the last two blocks; what comes
+# before runs once on two views of each tile.
 VGG16 = Recipe(
     epochs=4, batch_size=64, optimizer="adam", learning_rate=1e-4, weight_decay=0.0, schedule="one-cycle", warmup=0.2,
     label_smoothing=0.1, augment=("symmetries", "shift"), views=2, frozen_until="block3_pool",
+)  # fmt: skip
+VGG16_HEAD = dataclasses.replace(
+    VGG16, epochs=10, learning_rate=3e-3, frozen_until="block5_pool", views=1, augment=()
 )  # fmt: skip
 SEARCHED = {
     "learning_rate": Range(0.002, 0.04, logarithmic=True),
@@ -81,7 +85,7 @@ class Profile:
         trials: of the search.
         rungs: of the search: (training tiles, epochs) of each training of a trial.
         vgg16, vgg16_options: where VGG16, or what stands in for it, is built, and its arguments.
-        vgg16_changes: fields of its recipe that are changed.
+        vgg16_changes, vgg16_head_changes: fields of its two recipes that are changed.
         corrupted_images: test tiles on which robustness is measured.
         extent: how much of the final network Task 3's tools look into; None for the attributions alone.
         few: only some of the variations.
@@ -102,9 +106,10 @@ class Profile:
     rungs: tuple[tuple[int, int], ...] = ((2_000, 3), (6_000, 6))
     vgg16: str = "tfproject.models.backbones:pretrained_cnn"
     vgg16_options: Mapping[str, object] = dataclasses.field(
-        default_factory=lambda: {"name": "VGG16", "head": (256,), "dropout": 0.5}
+        default_factory=lambda: {"name": "VGG16", "head": (256,), "dropout": 0.3}
     )
     vgg16_changes: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    vgg16_head_changes: Mapping[str, object] = dataclasses.field(default_factory=dict)
     corrupted_images: int = 1_000
     extent: Extent | None = None
     few: bool = False
@@ -119,6 +124,7 @@ PROFILES = {
         vgg16_options={"width": 0.125, "depth": 1, "head": (16,)},
         vgg16_changes={"epochs": 2, "batch_size": 32, "learning_rate": 1e-3, "precision": "float32",
                        "jit_compile": False},
+        vgg16_head_changes={"epochs": 1, "batch_size": 32, "precision": "float32", "jit_compile": False},
         corrupted_images=60, few=True,
     ),
     "cpu": Profile(
@@ -183,7 +189,7 @@ class Task:
     def question(self, part):
         """What a part's answer depends on, JSON values: of another question's answer nothing is taken."""
         asked = {"data": self.data, "options": self.options, "profile": dataclasses.asdict(self.size),
-                 "recipe": LAND_COVER.to_json(), "vgg16": VGG16.to_json()}  # fmt: skip
+                 "recipe": LAND_COVER.to_json(), "vgg16": [VGG16_HEAD.to_json(), VGG16.to_json()]}  # fmt: skip
         if part == "analysis":
             asked["runs"] = [name for name in self.names("random") + self.names("spatial") if self.scored(name)]
         return json.loads(json.dumps(asked))
@@ -510,33 +516,38 @@ def _vgg16(task):
     network = functools.partial(pkgutil.resolve_name(size.vgg16), **size.vgg16_options)
     features = task.directory / "features"
     for kind in SAVED_AS:
-        runs = [
-            _train_and_score(
-                task, f"vgg16-{kind}-seed{seed}", network, task.tiles(kind),
-                dataclasses.replace(VGG16, seed=seed, **size.vgg16_changes), (1,), features_dir=features,
+        runs = []
+        for seed in size.seeds["vgg16"]:
+            first, last = (
+                dataclasses.replace(recipe, seed=seed, **changes)
+                for recipe, changes in ((VGG16_HEAD, size.vgg16_head_changes), (VGG16, size.vgg16_changes))
             )
-            for seed in size.seeds["vgg16"]
-        ]  # fmt: skip
+            runs.append(_train_and_score(
+                task, f"vgg16-{kind}-seed{seed}", network, task.tiles(kind), last, (1,), earlier=(first,),
+                features_dir=features,
+            ))  # fmt: skip
         drawn = _drawn(task, runs[0], task.tiles(kind), f"vgg16-{kind}")
-        found[kind] = _summary(runs, (1,))
+        found[kind] = _summary(runs, (1,), (first,))
         found |= {key: found[key] + drawn[key] for key in drawn}
         found["runs"] += found[kind]["runs"]
     shutil.rmtree(features, ignore_errors=True)  # gigabytes, which nothing else needs
     return found
 
 
-def _train_and_score(task, name, network, tiles, recipe, views, **options):
+def _train_and_score(task, name, network, tiles, recipe, views, earlier=(), **options):
     """A finished run with its scores on validation and then on test, its predictions and its model card."""
     import numpy as np
 
-    from tfproject import evaluation, training
+    from tfproject import evaluation
     from tfproject.report import model_card
+    from tfproject.training.stages import fit_stages, stages_of
 
     run = task.run(name)
     if task.scored(name) and run.read("recipe.json")["asked"] == recipe.to_json():
         return run
-    run = training.fit(network, tiles, recipe, run.directory, progress=task.progress, **options)
+    run = fit_stages(network, tiles, (*earlier, recipe), run.directory, progress=task.progress, **options)
     found, measured = {}, {}
+    seconds = sum(stage.metrics["training"]["seconds"] for stage in stages_of(run.directory))
     # The test tiles are looked at here and nowhere before.
     for split_name in ("validation", "test"):
         split = tiles.val if split_name == "validation" else tiles.test
@@ -548,7 +559,7 @@ def _train_and_score(task, name, network, tiles, recipe, views, **options):
     with contextlib.closing(_buffer()) as buffer:
         np.savez_compressed(buffer, **found)
         write_atomically(path, buffer.getvalue())
-    run.record(**measured)
+    run.record(**measured, seconds_of_all_stages=round(seconds, 1))
     model_card.save(run, tiles, {key: int(key.split("_")[1]) if "_" in key else 1 for key in measured}, LIMITS)
     shutil.rmtree(run.directory / "checkpoints", ignore_errors=True)
     return run
@@ -571,8 +582,14 @@ def predictions(model, split, views, batch_size=256):
     return np.concatenate([predict(images) for images, _ in split.batches(batch_size)]).astype(np.float32)
 
 
-def _summary(runs, views):
-    """What the runs of a network came to, over their seeds; how many views are taken is decided on validation."""
+def _summary(runs, views, earlier=()):
+    """What the runs of a network came to, over their seeds; how many views are taken is decided on validation.
+
+    Args:
+        runs: finished Runs.
+        views: how many views of a tile were scored.
+        earlier: Recipes of the stages before the last.
+    """
     measured = [run.metrics for run in runs]
 
     def of(split, count):
@@ -590,13 +607,14 @@ def _summary(runs, views):
     return {
         "runs": [run.directory.name for run in runs],
         "recipe": runs[0].recipe.to_json(),
+        "earlier": [recipe.to_json() for recipe in earlier],
         "split": runs[0].read("recipe.json")["data"]["split"],
         "environments": [run.read("environment.json") for run in runs],
         "parameters": measured[0]["training"]["parameters"],
         "images": measured[0]["training"]["images"],
         "test_images": measured[0]["test"]["count"],
         "epochs": measured[0]["training"]["epochs"],
-        "seconds": [m["training"]["seconds"] for m in measured],
+        "seconds": [m["seconds_of_all_stages"] for m in measured],
         "peak_memory_mb": max(m["training"]["peak_memory_mb"] for m in measured),
         "views": chosen,
         "validation": validation,

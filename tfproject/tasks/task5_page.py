@@ -302,8 +302,9 @@ def _vgg16(found, heading):
     from tfproject.report import page
 
     text = [
-        f"On the {kind} split: {_accuracy(found[kind])}; {found[kind]['parameters']:,} parameters, frozen to "
-        f"{found[kind]['recipe'].get('frozen_until')}, {found[kind]['epochs']} epochs, at most "
+        f"On the {kind} split: {_accuracy(found[kind])}; {found[kind]['parameters']:,} parameters; the new layers "
+        f"alone for {sum(recipe['epochs'] for recipe in found[kind]['earlier'])} epochs, then what comes after "
+        f"{found[kind]['recipe'].get('frozen_until')} for {found[kind]['epochs']}, at most "
         f"{max(found[kind]['seconds']) / 60:.0f} minutes of training."
         for kind in ("random", "spatial")
     ]
