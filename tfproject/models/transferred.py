@@ -1,5 +1,8 @@
 """Networks for transfer beside those of `backbones`: the custom CNN with trained weights, and a small VGG."""
 
+import functools
+import pathlib
+
 import keras
 from keras import layers
 
@@ -30,7 +33,7 @@ def custom_cnn_from(image_shape, class_count, weights, width=1.0):
         UserError: if the file cannot be loaded, or its convolutions do not fit.
     """
     model = custom_cnn(image_shape, class_count, width=width)
-    trained = {layer.name: layer.get_weights() for layer in saved_models.load(weights).model.layers}
+    trained = _trained(weights)
     for layer in model.layers[:-1]:
         if not layer.weights:
             continue
@@ -43,6 +46,17 @@ def custom_cnn_from(image_shape, class_count, weights, width=1.0):
                 "are needed; give the file that Task 1 saved."
             )
     return model
+
+
+def _trained(path):
+    """The weights in a file by layer; read once, as a study builds its network some times for each run."""
+    path = pathlib.Path(path).absolute()
+    return _read(path, (path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else None)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path, state):
+    return {layer.name: layer.get_weights() for layer in saved_models.load(path).model.layers}
 
 
 def small_vgg(image_shape, class_count, width=0.125, depth=3, head=(), dropout=0.0):

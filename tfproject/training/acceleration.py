@@ -34,6 +34,10 @@ def compile_for_training(model, recipe, steps):
     optimizer = make_optimizer(recipe, steps)
     model.compile(optimizer, make_loss(recipe), metrics=["accuracy"], jit_compile=recipe.jit_compile)
     optimizer.build(model.trainable_variables)
+    # Makes the metrics' variables, too: a step that makes any is traced twice.
+    outputs = tf.zeros([1, *model.output_shape[1:]])
+    model.compute_metrics(None, outputs, outputs)
+    model.reset_metrics()
 
 
 def cache_path():
