@@ -125,6 +125,10 @@ def _inference(result):
     for name in ("predict", "map"):
         for against, target in (("model.predict", 1.5), ("onnxruntime", None)):
             yield claim(name, f"`{against}`", "images/s", rates[name], rates[against], target=target, rate=True)
+    yield measure("map: windows", "a second", rates["map_overlapping"], target=300)
+    yield measure(
+        "map of a mosaic: tiles right in their middle", "%", [100 * result["tiles_right"]["map_overlapping"]], target=97
+    )
 
 
 READ_OUT = {

@@ -68,9 +68,14 @@ def test_results_without_claims_of_their_own_are_read_out():
     }  # fmt: skip
     (row,) = readme.claims_in("frozen_prefix", {"data": "terrassa", "cuts": [cut]})
     assert (row["ratio"], row["lowest"]) == (15, pytest.approx(13.5))
-    speeds = {"predict": [30, 40], "map": [20, 20], "model.predict": [10, 20], "onnxruntime": [40, 40]}
-    rows = readme.claims_in("inference", {"images_per_second": {name: {"rounds": v} for name, v in speeds.items()}})
+    speeds = {"predict": [30, 40], "map": [20, 20], "model.predict": [10, 20], "onnxruntime": [40, 40],
+              "map_overlapping": [310, 290]}  # fmt: skip
+    rates = {name: {"rounds": v} for name, v in speeds.items()}
+    *rows, windows, right = readme.claims_in(
+        "inference", {"images_per_second": rates, "tiles_right": {"map": 0.99, "map_overlapping": 0.96}}
+    )
     assert [row["ratio"] for row in rows] == [2.5, 0.875, 1.5, 0.5]
+    assert claims.met(windows) and not claims.met(right)
     vis = {"images": 10_000, "width": 512, "times_faster": 3.0,
            "openTSNE": {"seconds": 10, "trustworthiness": 0.90},
            "scikit_learn": {"seconds": 30, "trustworthiness": 0.95}}  # fmt: skip
