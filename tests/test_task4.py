@@ -188,7 +188,20 @@ def test_the_frozen_part_was_run_once_for_all_trials_that_share_it(finished):
         assert len(set(names.tolist())) == len(names)
 
 
-def test_its_page_and_what_it_publishes(finished, tmp_path):
+@pytest.fixture
+def a_readme_told(monkeypatch):
+    told = []
+    monkeypatch.setattr("tfproject.report.readme.check", lambda root: None)
+    monkeypatch.setattr("tfproject.report.readme.update", told.append)
+    return told
+
+
+def test_it_is_published_into_the_repository_alone(finished, tmp_path):
+    with pytest.raises(UserError, match="publish from the folder"):
+        task4.publish(finished, tmp_path)
+
+
+def test_its_page_and_what_it_publishes(finished, tmp_path, a_readme_told):
     page = (finished / "report.html").read_text()
     assert "look at the building" in page and "checked bit by bit" in page
     figures = {path.stem for path in finished.glob("figures/*.png")}
@@ -196,7 +209,7 @@ def test_its_page_and_what_it_publishes(finished, tmp_path):
     header, *rows = (finished / "parts-test.csv").read_text().splitlines()
     assert header.startswith("variation,group,train_images") and len(rows) == 7
     goal = task4.publish(finished, tmp_path)
-    assert goal == tmp_path / "results" / "task4-losses"
+    assert goal == tmp_path / "results" / "task4-losses" and a_readme_told == [tmp_path]
     published = (goal / "report.html").read_text()
     assert 'src="figures/gradcam.png"' in published and "base64" in page and "base64" not in published
     assert len(list(goal.glob("runs/*/metrics.json"))) == len(list(finished.glob("runs/*/metrics.json")))
@@ -205,6 +218,7 @@ def test_its_page_and_what_it_publishes(finished, tmp_path):
         task4.publish(tmp_path, tmp_path)
 
 
+@pytest.mark.usefixtures("a_readme_told")
 def test_what_was_published_is_not_run_again(finished, tmp_path, monkeypatch):
     goal = task4.publish(finished, tmp_path)
     stale = goal / "runs" / "0123456789ab-seed0" / "metrics.json"

@@ -361,8 +361,11 @@ def _task3(arguments):
 
 
 def _task4(arguments):
+    from tfproject.report import readme
     from tfproject.tasks import task4_transfer
 
+    if arguments.publish:
+        readme.check()
     directory = _task_directory(arguments)
     page = task4_transfer.run_task(
         arguments.data, _profile(arguments), directory, only=arguments.only,

@@ -80,7 +80,9 @@ def _photos(study, experiment):
     """The photos and what is wrong with them, a dict for metrics.json."""
     from tfproject.data import buildings
 
-    images = study.images_of(Trial(experiment.variations[0], experiment.seeds[0]))
+    images, all_images = (
+        study.images_of(Trial(experiment.variations[i], experiment.seeds[0])) for i in (0, -1)
+    )  # the last part has the other city's, too
     options = study.image_options
     pairs = buildings.duplicates(options["name"], options["data_dir"], options["on_bad_image"])
     counts = {
@@ -94,7 +96,7 @@ def _photos(study, experiment):
         "split": images.split_method, "class_names": list(images.class_names), "counts": counts,
         "imbalance_ratio": float(totals.max() / max(1, totals.min())),
         "most_frequent": float(np.bincount(scored.labels).max() / len(scored)),
-        "bad_images": [{"name": bad.name, "reason": bad.reason} for bad in images.bad_images],
+        "bad_images": [{"name": bad.name, "reason": bad.reason} for bad in all_images.bad_images],
         "with_duplicates": len(pairs),
         "left_out_of_test": sorted(set(scored.names) - set(images.splits["distinct"].names)),
         "identical_across_splits": len(_without_distinct(images).overlaps()),
@@ -136,7 +138,8 @@ def _result(study, experiments, found, photos):
         "Unknown photos show none of the twelve buildings. Of the photos of these, 'twelve buildings' is the share "
         "said right, and 'among the twelve' the same where unknown cannot be said. The AUROC is how well unknown "
         "photos are told from known ones: by 1 minus the largest probability of the twelve, and by the probability of "
-        "none of them. An SVM has margins, whose softmax stands for probabilities."
+        "none of them. An SVM has margins, whose softmax stands for probabilities; it comes out the same from every "
+        "seed, so its interval says nothing of chance."
     )
     return page.Section(
         "Result", text=tuple(text), table=(head, *cells),
@@ -155,7 +158,7 @@ def _data(study, experiment, photos):
         f"are identical to one of another split. {len(left_out)} test photos that training has a duplicate or near "
         f"duplicate of are left out where it says so{': ' if left_out else ''}{', '.join(left_out[:20])}"
         f"{' ...' if len(left_out) > 20 else ''}.",
-        f"{len(bad)} files cannot be read.",
+        f"{len(bad)} files cannot be read, of all cities.",
     ]
     text += [f"{image['name']}: {image['reason']}" for image in bad[:10]]
     figure = figures.class_counts(photos["counts"], photos["class_names"])

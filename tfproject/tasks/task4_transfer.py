@@ -424,7 +424,7 @@ RESULTS = pathlib.Path("results", "task4-losses")
 
 
 def publish(directory, root="."):
-    """Copy tables, figures, numbers and page, and the numbers of each finished run, to results/.
+    """Copy tables, figures, numbers and page, and the numbers of each finished run, to results/, and tell the README.
 
     Where there is no page yet the finished runs alone are added, so that `reuse` finds them.
 
@@ -435,6 +435,9 @@ def publish(directory, root="."):
     Returns:
         The results folder, a pathlib.Path. What it held before is removed when there is a page to take its place.
     """
+    from tfproject.report import readme
+
+    readme.check(root)
     directory, goal = pathlib.Path(directory), pathlib.Path(root) / RESULTS
     runs = [run.parent for run in directory.glob("runs/*/metrics.json") if "outcome" in json.loads(run.read_text())]
     if not runs:
@@ -448,6 +451,7 @@ def publish(directory, root="."):
             if old not in kept:
                 old.unlink()
     copy(directory, goal, paths)
+    readme.update(root)
     return goal
 
 
