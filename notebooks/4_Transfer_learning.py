@@ -88,6 +88,7 @@ notebook.show(directory / "figures" / "parts.png")
 columns = {"variation": "", "train_images": ",.0f", "distinct": ".2%", "distinct_low": ".2%", "distinct_high": ".2%",
            "balanced_accuracy": ".2%", "known_accuracy": ".2%", "auroc_least_sure": ".3f"}  # fmt: skip
 notebook.table(directory / "parts-test.csv", columns)
+notebook.say(*task4_page.explanation(metrics))
 
 # %% [markdown]
 # *distinct* is accuracy without duplicates, *balanced accuracy* the mean over the classes, which the large class

@@ -10,6 +10,7 @@ from tfproject.data.synthetic import write_buildings, write_city
 from tfproject.errors import UserError
 from tfproject.evaluation.unknown import unknown_scores
 from tfproject.models.linear_svm import fit_linear_svm
+from tfproject.tasks import task4_page
 from tfproject.tasks import task4_transfer as task4
 
 
@@ -248,3 +249,22 @@ def test_what_it_refuses(tmp_path, monkeypatch):
         task4.run_task("real", "cpu", tmp_path)
     with pytest.raises(UserError, match="no protocol '60/40'"):
         buildings.load("synthetic-buildings", 32, protocol="60/40")
+
+
+def test_the_order_is_explained_by_what_is_shown():
+    accuracies = {
+        task4.SCRATCH: [0.70, 0.71, 0.72], task4.CONTINUED: [0.70, 0.72, 0.71], task4.SOFTMAX: [0.45, 0.46, 0.48],
+        task4.SVM: [0.46] * 3, task4.FLOOR: [0.85] * 3, task4.FINE_TUNED: [None] * 3,
+    }  # fmt: skip
+    parts = [
+        {"variation": name, "distinct": {"mean": None if None in values else sum(values) / 3, "values": values}}
+        for name, values in accuracies.items()
+    ]
+    rows = [{"variation": task4.SOFTMAX, "train_accuracy": 0.5}]
+    features, continued, svm = task4_page.explanation(
+        {"test": {"parts": parts}, "experiments": {"parts": {"rows": rows}}}
+    )
+    assert features.startswith("CIFAR-10 features, softmax against from scratch: -24.7 points (-26.1 to -23.2): ")
+    assert "only 50% are right" in features
+    assert continued == "from CIFAR-10 weights against from scratch: +0.0 points (-2.5 to +2.5): no difference is shown."
+    assert svm.startswith("VGG16 features, SVM against CIFAR-10 features, SVM: +39.0 points: the same classifier")

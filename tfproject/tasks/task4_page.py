@@ -8,6 +8,7 @@ from tfproject.experiments.analysis import to_csv
 from tfproject.experiments.experiment import Trial
 from tfproject.experiments.transfer import history_of, probabilities
 from tfproject.files import write_atomically
+from tfproject.statistics import compare
 from tfproject.tasks import task4_transfer as task
 
 ATTRIBUTED = 8  # photos in the Grad-CAM sheet
@@ -35,17 +36,22 @@ def write(study, size, analyses):
     experiments = {experiment.name: experiment for experiment in study.experiments if experiment.name in analyses}
     found = {name: task.summaries(study, experiment) for name, experiment in experiments.items()}
     photos = _photos(study, experiments["parts"])
-    sections = [_result(study, experiments, found, photos), _data(study, experiments["parts"], photos)]
+    content = {"data": photos, "test": found, "experiments": analyses}
+    why = page.Section(
+        "Why they come in this order",
+        text=(*explanation(content), "Differences are paired by seed, intervals 95 % t-intervals over the seeds: which "
+              "photos are tested is chance that they do not show. Between two SVMs there is no chance of the seed."),
+    )  # fmt: skip
+    sections = [_result(study, experiments, found, photos), why, _data(study, experiments["parts"], photos)]
     sections += [_compared(study, experiments[name], analyses[name], found[name]) for name in experiments]
     if "learning-curves" in experiments:
-        sections.insert(1, _learning_curves(study, found["learning-curves"], photos))
+        sections.insert(2, _learning_curves(study, found["learning-curves"], photos))
     sections += _each_part(study, experiments["parts"])
     sections += _attribution(study, experiments["parts"])
     for name in experiments:
         write_atomically(study.directory / f"{name}.csv", to_csv(analyses[name]["rows"]))
         write_atomically(study.directory / f"{name}-trials.csv", to_csv(analyses[name]["trials"]))
         write_atomically(study.directory / f"{name}-test.csv", to_csv([_flat(row) for row in found[name]]))
-    content = {"data": photos, "test": found, "experiments": analyses}
     write_atomically(study.directory / "metrics.json", json.dumps(content, indent=1) + "\n")
     goal = study.directory / "report.html"
     page.write(goal, "Task 4: transfer learning on buildings", sections)
@@ -68,6 +74,54 @@ def reading(metrics):
             f"{row['variation']}: {found['mean']:.2%} of {row['scored_distinct']:,} test photos without duplicates in "
             f"training right (mean of {found['count']} seeds{spread})."
         )
+
+
+def explanation(metrics):
+    """Why the parts come in the order in which they do, a sentence for each step, made from the numbers.
+
+    Each compares two parts, paired by seed, on test photos without duplicates in training.
+
+    Args:
+        metrics: what metrics.json holds.
+    """
+    found = {row["variation"]: row["distinct"] for row in metrics["test"]["parts"]}
+    trained = {row["variation"]: row["train_accuracy"] for row in metrics["experiments"]["parts"]["rows"]}
+    for one, other, words in (
+        (task.SOFTMAX, task.SCRATCH, _of_frozen_features(trained.get(task.SOFTMAX))),
+        (task.CONTINUED, task.SCRATCH, {
+            1: "the same weights are a good place to start from, once they may change",
+            -1: "where CIFAR-10 left the weights is a worse start than a random one, at this rate and in these epochs",
+        }),
+        (task.FLOOR, task.SVM, {
+            1: "the same classifier on other features: VGG16 learnt its own from a thousand classes of large photos, "
+               "the custom CNN from ten of 32x32 pixels",
+            -1: "the same classifier on other features, and VGG16's suit these photos less",
+        }),
+        (task.FINE_TUNED, task.FLOOR, {
+            1: "the last block is better off adapted to the photos than left as ImageNet had it",
+            -1: "training the last block on so few photos spoils what it knew",
+        }),
+        (task.WITH_CITY, task.FINE_TUNED, {
+            1: "photos of another city, with classes of its own, teach what the two have in common",
+            -1: "another city's photos and classes take room from those that are tested",
+        }),
+    ):  # fmt: skip
+        if found.get(one, {}).get("mean") is None or found.get(other, {}).get("mean") is None:
+            continue
+        gap = compare(found[one]["values"], found[other]["values"])
+        between = "" if gap.low is None else f" ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+        said = f"{one[2:]} against {other[2:]}: {100 * gap.mean:+.1f} points{between}"
+        shown = gap.mean != 0 if gap.low is None else gap.low > 0 or gap.high < 0
+        yield f"{said}: {words[1 if gap.mean > 0 else -1]}." if shown else f"{said}: no difference is shown."
+
+
+def _of_frozen_features(train_accuracy):
+    fit = "" if train_accuracy is None else f", of which only {train_accuracy:.0%} are right at the end,"
+    return {
+        1: "so few photos do not teach features as good as CIFAR-10's",
+        -1: f"the frozen features do not separate even the training photos{fit} so that photos are not what is missing"
+            if train_accuracy is not None and train_accuracy < 0.75 else "features of other photos suit these less",
+    }  # fmt: skip
 
 
 def _drawn(study, name, figure, caption):
