@@ -84,7 +84,7 @@ def _frozen_prefix(result):
             # Only the mean of theirs is kept, and how far its two measurements are apart.
             "lowest": cut["times_faster"] * (1 - cut["as_keras_does_it_spread"] / 2),
             "highest": cut["times_faster"] * (1 + cut["as_keras_does_it_spread"] / 2),
-            "rounds": 1, "target": 10, "remark": "",
+            "rounds": 1, "target": 10, "remark": f"its arithmetic is {cut['times_less_arithmetic']} times less",
         }  # fmt: skip
 
 
