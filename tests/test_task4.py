@@ -78,6 +78,16 @@ def test_test_photos_that_training_has_a_duplicate_of_are_left_out():
     assert len(images.test) == 10
 
 
+def test_fewer_validation_photos_change_nothing_else():
+    whole, fewer = (buildings.load("synthetic-buildings", 32, val_images=count) for count in (None, 5))
+    assert len(fewer.val) == 5 < len(whole.val) and set(fewer.val.names) < set(whole.val.names)
+    assert {n: s.names for n, s in fewer.splits.items() if n != "val"} == {
+        n: s.names for n, s in whole.splits.items() if n != "val"
+    }
+    only_val = buildings.load("synthetic-buildings", 32, protocol="70/30", val_images=5)
+    assert len(only_val.val) > 5  # which is what is scored
+
+
 def test_draws_per_class_are_nested_and_balance_repeats_evenly():
     split = image_set("home", ("a", "b", "c"), train=[0] * 12 + [1] * 5 + [2] * 3).train
     few, more = (buildings.draw_per_class(split, count, seed=1) for count in (2, 4))

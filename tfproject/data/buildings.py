@@ -17,7 +17,7 @@ PROTOCOLS = ("own", "70/30")
 
 def load(
     name, image_size, data_dir=None, on_bad_image="list",
-    protocol="own", seed=0, per_class=None, balanced=False, city=None,
+    protocol="own", seed=0, per_class=None, val_images=None, balanced=False, city=None,
 ):  # fmt: skip
     """A set of buildings as one run uses it.
 
@@ -30,6 +30,7 @@ def load(
         seed: of the draws.
         per_class: train on so many photos of each class, or all where there are fewer; a larger draw of the same seed
             holds the smaller one. None for all.
+        val_images: validate with so many photos, drawn by the seed; None for all. What is scored stays as it is.
         balanced: training photos of the rarer classes are repeated until each class is as often as the most frequent;
             a photo at most once more often than another of its class.
         city: another set whose photos are all trained on too, its classes united with this one's. None for none.
@@ -51,10 +52,15 @@ def load(
     if per_class is not None:
         train = draw_per_class(train, per_class, seed)
         method += f"; at most {per_class} training photos of each class, seed {seed}"
+    parts = images.splits
+    if val_images is not None and "test" in parts:
+        kept = np.random.default_rng(seed).permutation(len(images.val))[:val_images]
+        parts = {**parts, "val": images.val.take(np.sort(kept))}
+        method += f"; {len(kept)} validation photos, seed {seed}"
     if balanced:
         train = repeat_to_balance(train, seed)
         method += "; rarer classes repeated in train"
-    images = dataclasses.replace(images, splits={**images.splits, "train": train}, split_method=method)
+    images = dataclasses.replace(images, splits={**parts, "train": train}, split_method=method)
     return images if city is None else concatenate(images, _all_in_train(city, image_size, on_bad_image))
 
 

@@ -64,6 +64,7 @@ class Profile:
             VGG16 in parts 3 and 4, of VGG16 where cuts and recipes are compared, and of VGG16's new layers alone.
         per_class: training photos a class of the learning curves; None for all.
         longer: how many times more epochs a training on so many photos a class has.
+        curve_val_images: validation photos of the learning curves' VGG16, which are scored on test.
         cuts: the block boundaries to cut at.
         network: where VGG16, or what stands in for it, is built.
         options: its arguments.
@@ -84,6 +85,7 @@ class Profile:
     head_epochs: int = 40
     per_class: tuple[int | None, ...] = (5, 10, 25, None)
     longer: Mapping[int, int] = dataclasses.field(default_factory=lambda: {5: 4, 10: 3, 25: 2})
+    curve_val_images: int | None = 100
     cuts: tuple[str, ...] = BLOCKS
     network: str = "tfproject.models.backbones:pretrained_cnn"
     options: Mapping[str, object] = dataclasses.field(default_factory=lambda: {"name": "VGG16", **HEAD})
@@ -256,9 +258,10 @@ def _learning_curves(size, ways):
                 recipe, *stages = (
                     dataclasses.replace(r, epochs=r.epochs * size.longer[count]) for r in (way.recipe, *way.stages)
                 )
-                way = dataclasses.replace(
-                    way, recipe=recipe, stages=tuple(stages), images=way.images | {"per_class": count}
-                )
+                fewer = {"per_class": count}
+                if name == FINE_TUNED:  # whose many short epochs would be spent on validation
+                    fewer["val_images"] = size.curve_val_images
+                way = dataclasses.replace(way, recipe=recipe, stages=tuple(stages), images=way.images | fewer)
             variations.append(way)
     return Experiment(
         "learning-curves",
