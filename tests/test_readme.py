@@ -120,7 +120,13 @@ def of_less(command):
     return shlex.split(command)
 
 
-@pytest.mark.parametrize("command", [c for c in OURS if c.split()[0] != "serve"])
+def in_minutes(command):
+    """A parameter; what takes a minute or more is left to the notebooks' tests, which run these tasks, too."""
+    slow = command.split()[0] in ("task2", "task3", "task4", "interpret")
+    return pytest.param(command, marks=pytest.mark.long) if slow else command
+
+
+@pytest.mark.parametrize("command", [in_minutes(c) for c in OURS if c.split()[0] != "serve"])
 def test_it_runs(command, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert cli.main(of_less(command)) == 0
