@@ -56,8 +56,10 @@ def test_a_rate_for_a_layer_that_is_not_trained_is_refused(toy_set, tmp_path):
 
 
 def test_recipes_of_stages():
-    head, rest = stages.head_first(RECIPE, "mean", head_epochs=5, head_rate=0.3)
-    assert rest is RECIPE and (head.frozen_until, head.epochs, head.learning_rate) == ("mean", 5, 0.3)
+    recipe = dataclasses.replace(RECIPE, augment=("flip",), views=2)
+    head, rest = stages.head_first(recipe, "mean", head_epochs=5, head_rate=0.3)
+    assert rest is recipe and (head.frozen_until, head.epochs, head.learning_rate) == ("mean", 5, 0.3)
+    assert (head.augment, head.views) == ((), 1)
     found = stages.gradual_unfreezing(RECIPE, ("mean", "conv2_relu", "conv1_relu"), epochs=1)
     assert [(r.frozen_until, r.epochs) for r in found] == [("mean", 1), ("conv2_relu", 1), ("conv1_relu", 2)]
 

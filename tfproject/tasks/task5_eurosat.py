@@ -19,6 +19,7 @@ from tfproject.tasks.interpretation import Extent
 from tfproject.tasks.publishing import copy, record
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import Run
+from tfproject.training.stages import head_first
 
 # Chosen on validation tiles. Of a first try with six epochs each, Muon came to 97.2 %, SGD with momentum (rate 0.2) to
 # 90.0 %; Muon with a rate of 0.004 was at 90.4 % after two epochs, with 0.01 at 92.1 %. Single runs, a hint only. The
@@ -41,9 +42,7 @@ VGG16 = Recipe(
     epochs=4, batch_size=64, optimizer="adam", learning_rate=1e-4, weight_decay=0.0, schedule="one-cycle", warmup=0.2,
     label_smoothing=0.1, augment=("symmetries", "shift"), views=2, frozen_until="block3_pool",
 )  # fmt: skip
-VGG16_HEAD = dataclasses.replace(
-    VGG16, epochs=10, learning_rate=3e-3, frozen_until="block5_pool", views=1, augment=()
-)  # fmt: skip
+VGG16_HEAD = head_first(VGG16, "block5_pool", head_epochs=10, head_rate=3e-3)[0]
 SEARCHED = {
     "learning_rate": Range(0.002, 0.04, logarithmic=True),
     "weight_decay": Range(0.01, 0.5, logarithmic=True),

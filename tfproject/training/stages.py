@@ -10,7 +10,8 @@ from tfproject.training.run import Run
 def head_first(recipe, base_until, head_epochs, head_rate):
     """Two stages: the new layers alone on the frozen backbone, then with what the recipe trains of it.
 
-    A new head's first steps are large and random, and would spoil the backbone's weights.
+    A new head's first steps are large and random, and would spoil the backbone's weights. The head sees the images as
+    they are, so that the backbone runs once on each.
 
     Args:
         recipe: of the second stage.
@@ -21,8 +22,9 @@ def head_first(recipe, base_until, head_epochs, head_rate):
         A tuple of two Recipes.
     """
     head = dataclasses.replace(
-        recipe, frozen_until=base_until, epochs=head_epochs, learning_rate=head_rate, layer_rates=()
-    )
+        recipe, frozen_until=base_until, epochs=head_epochs, learning_rate=head_rate, layer_rates=(), views=1,
+        augment=(),
+    )  # fmt: skip
     return head, recipe
 
 
