@@ -134,7 +134,8 @@ def run_once(prefix, image_set, directory, augment=(), views=1, view_seed=0, dty
     """Run the frozen part on the images that training shows, and keep what comes out.
 
     Args:
-        prefix: the frozen part, a keras.Model; dropout and the like in it do nothing, and it works in float32.
+        prefix: the frozen part, a keras.Model; dropout and the like in it do nothing. It works in the precision it was
+            built in, as it would as a part of the whole network.
         image_set: an ImageSet.
         directory: where features are kept, for all runs; see `features`.
         augment, views, view_seed: of the training images; see `features`.
@@ -185,7 +186,6 @@ def features(prefix, split, directory, augment=(), views=1, view_seed=0, dtype="
             f"The augmentation '{mixing[0]}' mixes the images of a batch, which a frozen part that runs once has no "
             "view of; leave it out, or freeze nothing."
         )
-    prefix = _in_float32(prefix)
     description = _description(prefix)
     place = pathlib.Path(directory) / f"{prefix.layers[-1].name}-{description['sha256'][:16]}-{dtype}"
     show = _views(split, augment, view_seed)
@@ -213,7 +213,7 @@ def _compute(prefix, show, missing, store, progress):
 
     @tf.function(input_signature=[tf.TensorSpec((BATCH, *prefix.input_shape[1:]), tf.float32)])
     def forward(images):
-        return prefix(images, training=False)
+        return tf.cast(prefix(images, training=False), tf.float32)
 
     terminal = progress and sys.stderr.isatty()
     if missing and progress and not terminal:
@@ -269,20 +269,6 @@ def _digest(content):
 
 def _parts(items, size):
     return [items[i : i + size] for i in range(0, len(items), size)]
-
-
-def _in_float32(model):
-    """The model, or a copy of it where it does not work in float32: what is kept serves every precision."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return model
-
-    def plain(layer):
-        own = {"dtype": "float32"} if isinstance(layer, keras.Layer) else {}  # VGG16 begins with bare operations
-        return layer.__class__.from_config({**layer.get_config(), **own})
-
-    copy = keras.models.clone_model(model, clone_function=plain, recursive=True)
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _description(prefix):
