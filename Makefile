@@ -12,7 +12,7 @@ study: $(INSTALLED)
 	$(BIN)/tfproject study --data $(DATA) --profile $(PROFILE)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 # Processes killed, disks filled, files damaged; the small disks need root.
 faults: $(INSTALLED)

@@ -7,6 +7,14 @@ import pytest
 import tfproject  # noqa: F401  before any test imports TensorFlow, whose kernels it chooses
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Which tests one of several processes runs together: a file's, as they share fixtures, unless they say another."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Nothing of a test run goes into the user's cache."""

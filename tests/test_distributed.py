@@ -10,6 +10,7 @@ from test_experiments import begun_run, finish, first_row, one_process, run_pyth
 from tfproject.errors import UserError
 from tfproject.experiments import run_study, runner
 
+pytestmark = pytest.mark.xdist_group("test_experiments")  # which makes the study that is compared with
 SPREAD = "import sys, test_experiments as t; t.run_study(t.toy_study(sys.argv[1]), workers=2)"
 
 

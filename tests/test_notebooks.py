@@ -65,7 +65,12 @@ def test_it_was_executed_on_the_real_data(name):
     assert str(ROOT) not in json.dumps(outputs)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != IN_A_KERNEL])
+def on_its_own(name):
+    """A parameter of a test that takes minutes: any process may run it."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(name))
+
+
+@pytest.mark.parametrize("name", [on_its_own(name) for name in NAMES if name != IN_A_KERNEL])
 def test_it_runs_as_a_script(name, elsewhere):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     before = _processor_seconds()
@@ -75,6 +80,7 @@ def test_it_runs_as_a_script(name, elsewhere):
     assert sorted(path.name for path in elsewhere.iterdir() if path.is_dir()) == ["notebooks", "runs"]
 
 
+@pytest.mark.xdist_group(IN_A_KERNEL)
 def test_it_runs_as_a_notebook(elsewhere):
     execute = runpy.run_path(str(ROOT / "notebooks" / "execute.py"))["execute"]
     before, goal = _processor_seconds(), elsewhere / "notebooks" / f"{IN_A_KERNEL}.ipynb"

@@ -29,6 +29,7 @@ class Profile:
         precision: of all studies.
         noise_scale: images in a big batch when the gradient noise scale is measured.
         width: of the custom CNN.
+        seeds: of every variation.
         few: only some variations of each study.
         reproduce: whether the reproduction is run without being asked for by its name.
     """
@@ -42,13 +43,15 @@ class Profile:
     precision: str = "float32"
     noise_scale: int = 2_048
     width: float = 1.0
+    seeds: tuple[int, ...] = (0, 1, 2)
     few: bool = False
     reproduce: bool = True
 
 
 PROFILES = {
     "quick": Profile(
-        384, 4, 128, 12, None, reproduction_epochs=4, precision="float32", noise_scale=256, width=0.25, few=True
+        384, 4, 128, 12, None, reproduction_epochs=4, precision="float32", noise_scale=256, width=0.25, seeds=(0, 1),
+        few=True,
     ),
     "cpu": Profile(10_000, 6, 1_000, small_epochs=30, val_images=2_000, reproduce=False),
     "full": Profile(None, 30, 2_000, small_epochs=60, val_images=None),
@@ -86,9 +89,8 @@ def experiments(profile):
         A tuple of Experiments.
     """
     size = PROFILES[profile]
-    return (
-        _augmentation(size), _batch_size(size), _batch_norm(size), _overfit(size), _cures(size), _reproduction(size),
-    )  # fmt: skip
+    studies = _augmentation, _batch_size, _batch_norm, _overfit, _cures, _reproduction
+    return tuple(dataclasses.replace(study(size), seeds=size.seeds) for study in studies)
 
 
 EXPERIMENTS = ("augmentation", "batch-size", "batch-norm", "overfit", "cures", "reproduction")
