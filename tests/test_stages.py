@@ -44,6 +44,7 @@ def test_a_layers_steps_and_weight_decay_are_scaled(optimizer, toy_set):
 def test_factors_fall_towards_the_image():
     rates = layer_rates.rates_by_depth(("block3_*", "block4_*", "block5_*"), decay=2)
     assert rates == (("block3_*", 1 / 8), ("block4_*", 1 / 4), ("block5_*", 1 / 2))
+    assert layer_rates.rates_by_depth(("a", "b"), decay=2, last=0.1) == (("a", 0.05), ("b", 0.1))
     assert Recipe.from_json(Recipe(layer_rates=rates).to_json()) == Recipe(layer_rates=rates)
     with pytest.raises(UserError, match="pairs of a layer's name and a factor"):
         Recipe(layer_rates=("block3",))

@@ -184,6 +184,9 @@ def test_its_numbers_are_those_of_the_runs(finished):
     frozen = {layer.split("_")[0] for layer in home["frozen"]["layers"]}
     assert frozen == {"block1", "block2", "block3", "block4"}
     assert runs[task4.SOFTMAX][0]["frozen"]["layers"][-1] == "dense"
+    distinct_runs = {t["run"] for found in metrics["experiments"].values() for t in found["trials"]}
+    assert sum(row["runs"] for row in metrics["trained"]) == len(distinct_runs)
+    assert all(row["precision"] == "float32" and row["seconds"] > 0 for row in metrics["trained"])
     curves = {(row["group"], row["train_images"]) for row in metrics["test"]["learning-curves"]}
     assert len(curves) == 4 and ("from scratch", 13 * 3) in curves
 

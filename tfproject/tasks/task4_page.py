@@ -36,13 +36,14 @@ def write(study, size, analyses):
     experiments = {experiment.name: experiment for experiment in study.experiments if experiment.name in analyses}
     found = {name: task.summaries(study, experiment) for name, experiment in experiments.items()}
     photos = _photos(study, experiments["parts"])
-    content = {"data": photos, "test": found, "experiments": analyses}
+    content = {"data": photos, "test": found, "trained": _trained(study, analyses), "experiments": analyses}
     why = page.Section(
         "Why they come in this order",
         text=(*explanation(content), "Differences are paired by seed, intervals 95 % t-intervals over the seeds: which "
               "photos are tested is chance that they do not show. Between two SVMs there is no chance of the seed."),
     )  # fmt: skip
     sections = [_result(study, experiments, found, photos), why, _data(study, experiments["parts"], photos)]
+    sections.append(page.Section("Where it was trained", table=_trained_table(content["trained"])))
     sections += [_compared(study, experiments[name], analyses[name], found[name]) for name in experiments]
     if "learning-curves" in experiments:
         sections.insert(2, _learning_curves(study, found["learning-curves"], photos))
@@ -155,6 +156,34 @@ def _photos(study, experiment):
         "left_out_of_test": sorted(set(scored.names) - set(images.splits["distinct"].names)),
         "identical_across_splits": len(_without_distinct(images).overlaps()),
     }  # fmt: skip
+
+
+def _trained(study, analyses):
+    """On which processors and in which precision the runs were trained, and how long in all: dicts for metrics.json.
+
+    Seconds are those of the last stages' epochs; what ran once before them is not in them.
+    """
+    trials = {trial["run"]: trial for analysis in analyses.values() for trial in analysis["trials"]}
+    found = {}
+    for name, trial in sorted(trials.items()):
+        run = _run(study.directory / "runs" / name)
+        where, svm = run.read("environment.json"), "svm" in run.metrics
+        precision = "float32" if svm else run.read("recipe.json")["recipe"]["precision"]
+        own = found.setdefault((where["processor"]["name"], where["cores"], precision), {"runs": 0, "seconds": 0.0})
+        own["runs"] += 1
+        own["seconds"] += trial["seconds"] or 0
+    return [
+        {"processor": processor, "cores": cores, "precision": precision, **own}
+        for (processor, cores, precision), own in found.items()
+    ]
+
+
+def _trained_table(trained):
+    head = ("processor", "cores", "precision", "runs", "minutes of the last stages' epochs")
+    rows = [
+        (row["processor"], row["cores"], row["precision"], row["runs"], f"{row['seconds'] / 60:.0f}") for row in trained
+    ]
+    return (head, *rows)
 
 
 def _without_distinct(images):

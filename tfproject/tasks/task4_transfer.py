@@ -45,6 +45,7 @@ TUNED = Recipe(
 # 0.003 to 86 %, 40 at 0.003 with a dropout of 0.3 to 89 %, with 0.2 to 86 %; 512 units or none were no better.
 HEAD_RATE = 3e-3
 HEAD = {"head": (256,), "dropout": 0.3}
+UNFREEZING_EPOCHS = 2  # of each block but the last, when one block after the other is trained
 
 SCRATCH, CONTINUED = "1 from scratch", "1 from CIFAR-10 weights"
 SOFTMAX, SVM = "2 CIFAR-10 features, softmax", "2 CIFAR-10 features, SVM"
@@ -207,18 +208,21 @@ def _cuts(size):
 
 
 def _recipes(size):
-    """Ways to train what is not frozen, all with the same cut and the same epochs of it."""
+    """Ways to train what is not frozen, all with the same cut and as many epochs of everything that is trained."""
     until = size.cuts[len(size.cuts) // 2]
     deeper = [block for block in BLOCKS if block > until]
     at_once = _middle(size, "all at once", until)
     recipe = at_once.recipe
-    slower = dataclasses.replace(recipe, layer_rates=rates_by_depth([f"{cut[:6]}_conv*" for cut in deeper]))
-    *earlier, _ = gradual_unfreezing(recipe, (*reversed(deeper), until), 1)
+    new_layers = _new_layers_first(recipe, size)
+    slower = dataclasses.replace(recipe, learning_rate=HEAD_RATE, layer_rates=rates_by_depth(
+        [f"{cut[:6]}_conv*" for cut in deeper], last=recipe.learning_rate / HEAD_RATE
+    ))  # fmt: skip
+    *blocks, _ = gradual_unfreezing(recipe, (*reversed(deeper[:-1]), until), UNFREEZING_EPOCHS)
     variations = (
         at_once,
-        dataclasses.replace(at_once, name="new layers first", stages=_new_layers_first(recipe, size)),
+        dataclasses.replace(at_once, name="new layers first", stages=new_layers),
         dataclasses.replace(at_once, name="layers nearer the image slower", recipe=slower),
-        dataclasses.replace(at_once, name="gradual unfreezing", stages=tuple(earlier)),
+        dataclasses.replace(at_once, name="gradual unfreezing", stages=(*new_layers, *blocks)),
     )
     return Experiment(
         "recipes",

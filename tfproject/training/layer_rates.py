@@ -3,20 +3,21 @@
 import fnmatch
 
 
-def rates_by_depth(groups, decay=2.6):
+def rates_by_depth(groups, decay=2.6, last=None):
     """Learning-rate factors that fall from the output to the image.
 
     Args:
         groups: names of layers, from the image to the output; `*` stands for anything ("block4_*").
         decay: what one group's factor is divided by for the next one nearer to the image.
+        last: the last group's factor; None for 1 / decay. The new layers, which are in no group, have 1.
 
     Returns:
-        A tuple of (name, factor) for `Recipe.layer_rates`; the last group's factor is 1 / decay, as the new layers,
-        which are in no group, have 1.
+        A tuple of (name, factor) for `Recipe.layer_rates`.
 
     Reference: J. Howard and S. Ruder 2018, "Universal Language Model Fine-tuning", section 3.2, whose factor is 2.6.
     """
-    return tuple((name, decay ** (i - len(groups))) for i, name in enumerate(groups))
+    last = 1 / decay if last is None else last
+    return tuple((name, last * decay ** (i - len(groups) + 1)) for i, name in enumerate(groups))
 
 
 def scale_rates(model, rates):
