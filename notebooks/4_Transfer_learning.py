@@ -112,7 +112,8 @@ print(freezing.to_text(freezing.table(vgg16)))
 # ## Where to cut
 #
 # Early layers know edges, late ones know ImageNet's classes. Freeze too much, and the features do not suit; freeze too
-# little, and a few hundred photographs spoil what a million have taught. Every cut starts from the same trained head.
+# little, and a few hundred photographs may spoil what a million have taught. Every cut starts from the same trained
+# head. **Look at** which of the two dangers shows, on photographs as small as these comparisons use.
 
 # %%
 COLUMNS = {"variation": "", "val_accuracy": ".2%", "val_accuracy_low": ".2%", "val_accuracy_high": ".2%",
@@ -133,7 +134,8 @@ show("cuts")
 #
 # The new layers are random at first, and so are the errors that they send back. *New layers first* lets them settle
 # before anything else may move; *gradual unfreezing* goes on from there, block by block; *slower near the image* lets
-# all move at once, but the general layers least.
+# all move at once, but the general layers least. *All at once* has one rate for all: small enough for what is already
+# good, and so too small for what is new. **Look at** how far apart that leaves them.
 
 # %%
 show("recipes")
