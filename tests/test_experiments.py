@@ -290,7 +290,7 @@ def test_the_six_studies_are_well_made(profile):
     studies = task2_experiments.experiments(profile)
     assert tuple(e.name for e in studies) == task2_experiments.EXPERIMENTS
     for experiment in studies:
-        assert len(experiment.seeds) >= 3 and len(experiment.variations) >= 2
+        assert len(experiment.seeds) >= (2 if profile == "quick" else 3) and len(experiment.variations) >= 2
         assert set(experiment.published) <= {v.name for v in experiment.variations}
         for variation in experiment.variations:
             assert "auto" not in (variation.recipe.precision, variation.recipe.jit_compile)
