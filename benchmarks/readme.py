@@ -79,7 +79,7 @@ def _frozen_prefix(result):
     for cut in result["cuts"]:
         yield {
             "what": f"{cut['epochs']} epochs on {result['data']}, VGG16 frozen until {cut['frozen_until']}, "
-            f"trained in {cut['trained_in']}",
+            f"trained in {cut['trained_in']}{', the fastest here' if cut['precision'] == 'auto' else ''}",
             "against": "`trainable=False` in Keras", "unit": "s", "ours": cut["run_once_seconds"],
             "theirs": cut["as_keras_does_it_seconds"], "ratio": cut["times_faster"],
             # Only the mean of theirs is kept, and how far its two measurements are apart.
