@@ -71,7 +71,7 @@ notebook.show(directory / "figures" / "photos.png")
 # %% [markdown]
 # ## The parts
 #
-# 1. **Our own CNN**: from scratch, and from its weights for CIFAR-10 with a lower learning rate.
+# 1. **Our own CNN**: from scratch, and from its weights for CIFAR-10 with a higher learning rate.
 # 2. **Its features alone**: all layers frozen; a new output layer, or a linear SVM in its place.
 # 3. **VGG16**: its frozen features with an SVM as the floor; then fine-tuned, the new layers first and the last block
 #    after them.

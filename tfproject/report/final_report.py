@@ -299,17 +299,16 @@ def _reproduce(found):
             ", ".join(map(str, seeds)), "" if section.missing else hours,
         ))  # fmt: skip
         for training in trainings:
-            environments.setdefault(_machine(training.environment), set()).add(section.name[4:])
-    machines = tuple(
-        (f"Task {', '.join(sorted(tasks))}", *machine) for machine, tasks in sorted(environments.items())
-    )  # fmt: skip
+            machine = (f"Task {section.name[4:]}", *_machine(training.environment))
+            environments.setdefault(machine, set()).add(str(training.environment["commit"] or "unknown"))
+    machines = tuple((*machine, ", ".join(sorted(commits))) for machine, commits in sorted(environments.items()))
     tables = [Table(
         "What was run. Hours are of training and validation, of the published runs, one after the other.",
         ("task", "command", "runs", "seeds", "hours"), tuple(rows),
     )]  # fmt: skip
     if machines:
         tables.append(Table(
-            "On what, and with what.", ("for", "processor", "cores", "GPUs", "versions", "commit"), machines
+            "On what, and with what.", ("for", "processor", "cores", "GPUs", "versions", "commits"), machines
         ))  # fmt: skip
     return _Part(
         (
@@ -330,5 +329,4 @@ def _machine(environment):
     return (
         re.sub(r"\((R|TM)\)", "", processor["name"]), str(environment["cores"]),
         ", ".join(environment["gpus"]) or "none", f"Python {environment['python']}, {versions}",
-        str(environment["commit"] or "unknown"),
     )  # fmt: skip

@@ -20,7 +20,9 @@ SETS = {"real": ("terrassa", "paris"), "synthetic": ("synthetic-buildings", "syn
 CIFAR_CNN = pathlib.Path("saved_models", "cifar10_custom_cnn.keras")
 BLOCKS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool")
 
-# The course's small CNN, and its one new layer when all others are frozen.
+# The course's small CNN, and its one new layer when all others are frozen. The rates were chosen on validation photos:
+# from CIFAR-10 weights 0.01 came to 80.1 % over three seeds, 0.02 to 82.6 %, 0.04 to 83.2 %, 0.08 to 82.6 % (one seed);
+# from scratch 0.02 to 68.4 % over two seeds, 0.04 to 64.7 %.
 CUSTOM = Recipe(
     batch_size=32, optimizer="sgd", learning_rate=0.02, momentum=0.9, weight_decay=5e-4, schedule="one-cycle",
     warmup=0.2, label_smoothing=0.1, augment=("flip", "shift"), precision="float32", jit_compile=False,
@@ -143,9 +145,9 @@ def _ways(size, weights, city):
     tuned = _changed(TUNED, size, epochs=size.tuned_epochs, precision=size.precision)
     vgg = {"network": size.network, "options": size.options}
     ways = [
-        # (1) The custom CNN from scratch, and from its CIFAR-10 weights with a lower learning rate.
+        # (1) The custom CNN from scratch, and from its CIFAR-10 weights, which bear a higher learning rate.
         TransferVariation(SCRATCH, custom, options=width, images=small),
-        TransferVariation(CONTINUED, dataclasses.replace(custom, learning_rate=0.01), images=small, **pretrained),
+        TransferVariation(CONTINUED, dataclasses.replace(custom, learning_rate=0.04), images=small, **pretrained),
         # (2) The same weights, all frozen: a new output layer, or a linear SVM in its place.
         TransferVariation(SOFTMAX, output, images=small, **pretrained),
         TransferVariation(SVM, output, images=small, svm=True, **pretrained),
