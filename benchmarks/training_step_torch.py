@@ -66,6 +66,7 @@ def land_cover_cnn(size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=("eager", "compile"))
+    parser.add_argument("precision", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("batch_size", type=int)
     arguments = parser.parse_args()
@@ -76,14 +77,18 @@ def main():
     optimizer, loss = torch.optim.Adam(model.parameters(), 1e-3, eps=1e-7), nn.CrossEntropyLoss()
     called = torch.compile(model) if arguments.variant == "compile" else model
 
+    lower = arguments.precision != "float32"
+
     def train(steps):
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            loss(called(images), labels).backward()
+            with torch.autocast("cpu", getattr(torch, arguments.precision), enabled=lower):
+                said = loss(called(images), labels)
+            said.backward()
             optimizer.step()
 
     parameters = sum(p.numel() for p in model.parameters())
-    how = {"precision": "float32", "torch": torch.__version__, "threads": torch.get_num_threads()}
+    how = {"precision": arguments.precision, "torch": torch.__version__, "threads": torch.get_num_threads()}
     answer(train, parameters, how)
 
 

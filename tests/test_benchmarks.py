@@ -136,17 +136,33 @@ def test_the_course_s_run_goes_on_where_it_stopped(toy_set, tmp_path, monkeypatc
     assert again == (accuracies, seconds)  # nothing was trained
 
 
-def test_shares_of_the_peak_and_the_faster_pytorch():
-    found = {
-        "images_per_second": {
-            "ours": [100, 100], "keras": [50, 50], "torch eager": [80, 80], "torch compile": [90, 60],
-        },
-        "matrix_product_gflops": [100, 200], "step_flops_an_image": 0.5e9,
+def test_the_fastest_is_compared_with_the_fastest_and_float32_with_float32():
+    rates = {
+        "ours": [200, 200], "ours float32": [100, 100], "keras": [50, 50], "torch eager float32": [80, 80],
+        "torch compile float32": [90, 60], "torch eager bfloat16": [160, 160], "torch compile bfloat16": [70, 70],
     }  # fmt: skip
-    keras, torch, share = training_step.claims_of("land_cover_cnn", found)
-    assert keras["ratio"] == 2
-    assert torch["theirs"] == 80
+    found = {
+        "images_per_second": rates, "matrix_product_gflops": [100, 200], "step_flops_an_image": 0.5e9,
+        "how": {"ours": {"precision": "mixed_bfloat16"}},
+        "share_of_time": {"ours": {"convolution": 0.8}, "ours float32": {"convolution": 0.9}},
+    }  # fmt: skip
+    *fastest, share = training_step.claims_of("land_cover_cnn", found)[:3]
+    assert [row["ratio"] for row in fastest] == [4, 1.25] and "eager bfloat16" in fastest[1]["against"]
+    assert (share["lowest"], share["highest"], share["target"]) == (50, 100, None) and share["remark"]
+    assert "80% of ours" in fastest[1]["remark"] and "reach 19 %" in fastest[0]["remark"]
+    *alike, share = training_step.claims_of("land_cover_cnn", found)[3:]
+    assert [row["ratio"] for row in alike] == [2, 1.25] and "eager float32" in alike[1]["against"]
     assert (share["lowest"], share["highest"], share["target"]) == (25, 50, 50)
+
+
+def test_where_float32_is_the_fastest_it_is_compared_once():
+    found = {
+        "images_per_second": {"ours": [100], "keras": [50]}, "matrix_product_gflops": [100],
+        "step_flops_an_image": 0.5e9, "how": {"ours": {"precision": "float32"}},
+        "share_of_time": {"ours": {"convolution": 0.8}},
+    }  # fmt: skip
+    keras, share = training_step.claims_of("custom_cnn", found)
+    assert keras["ratio"] == 2 and "in float32" in keras["what"] and share["ours"] == 50
 
 
 def test_a_contestant_answers_with_seconds(tmp_path):
@@ -158,7 +174,7 @@ def test_a_contestant_answers_with_seconds(tmp_path):
     )
     contestant = training_step.Contestant([sys.executable, script])
     assert contestant.says == {"parameters": 7, "how": {}}
-    assert contestant.seconds(4) >= 0.2
+    assert contestant.ask(4) >= 0.2
     contestant.close()
 
 
@@ -166,6 +182,19 @@ def test_a_contestant_answers_with_seconds(tmp_path):
 def test_help_is_there(name):
     shown = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", "--help"], capture_output=True, text=True)
     assert shown.returncode == 0 and "--help" in shown.stdout
+
+
+def test_a_profile_tells_what_the_time_went_into():
+    import keras
+    import tensorflow as tf
+
+    image = keras.Input((64, 64, 3))
+    x = keras.layers.Conv2D(64, 5, activation="relu")(image)
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(x)))
+    model.compile("adam", "mse")
+    batches = tf.data.Dataset.from_tensors((tf.zeros((16, 64, 64, 3)), tf.zeros((16, 2)))).repeat()
+    shares = training_step.profile(lambda steps: model.fit(batches, steps_per_epoch=steps, verbose=0), 8)
+    assert 0.1 < shares["convolution"] < 1 and shares["BatchNorm"] == 0 and sum(shares.values()) < 1
 
 
 def test_made_up_batches_are_the_same_in_every_process():
