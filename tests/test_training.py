@@ -272,6 +272,22 @@ def test_weight_decay_leaves_biases_and_norms_alone(optimizer, toy_set):
         )
 
 
+@pytest.mark.parametrize("shape", [(288, 32), (48, 64), (32, 32)])
+@pytest.mark.parametrize("decay", [0, 1, 4])
+def test_muon_s_step_is_that_of_keras_own_iteration(shape, decay):
+    from tfproject.training.optimization import ConvolutionalMuon
+
+    random = np.random.default_rng(0)
+    u, _, v = np.linalg.svd(random.normal(size=shape), full_matrices=False)
+    matrix = (u * np.arange(1, min(shape) + 1.0) ** -decay @ v).astype("float32")  # singular values of many sizes
+    theirs, ours = (
+        keras.ops.convert_to_numpy(optimizer.zeropower_via_newtonschulz5(keras.ops.convert_to_tensor(matrix), 5))
+        for optimizer in (keras.optimizers.Muon(), ConvolutionalMuon())
+    )
+    assert ours.shape == shape
+    np.testing.assert_allclose(ours, theirs, atol=2e-3 * np.abs(theirs).max())
+
+
 def weights_after(run, epoch, toy_set, directory):
     """The weights that a run would have ended with had it been so many epochs long; needs a constant schedule."""
     recipe = dataclasses.replace(run.recipe, epochs=epoch, keep_epoch="last", early_stopping=0)
