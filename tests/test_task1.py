@@ -22,6 +22,9 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_sets, "load", lambda *args, **options: toy.image_set())
         patch.setitem(task1.PROFILES, "small", SMALL)
+        assert task1.run_task("toy", "small", directory, only="custom_cnn") == directory
+        task1.run_task("toy", "small", directory, only="costs")
+        (directory / "metrics.json").rename(directory / "first-metrics.json")
         page = task1.run_task("toy", "small", directory)
         before = {path: path.stat().st_mtime_ns for path in directory.rglob("*.keras")}
         text = page.read_text()
@@ -47,6 +50,13 @@ def test_its_numbers_are_those_of_the_runs(finished):
     assert sum(parameters) == custom["parameters"]
     page = (finished / "report.html").read_text()
     assert "generated images" in page and f"{strong['test_accuracy']['mean']:.2%}" in page
+
+
+def test_costs_are_studied_beside_what_is_finished(finished):
+    first, then = (json.loads((finished / name).read_text()) for name in ("first-metrics.json", "metrics.json"))
+    assert list(first["networks"]) == ["custom_cnn"] and set(first["costs"]) == {"custom_cnn", "whitened_cnn", "vgg16"}
+    assert first["networks"]["custom_cnn"] == then["networks"]["custom_cnn"]
+    assert (first["costs"], first["memory"]) == (then["costs"], then["memory"])  # measured once
 
 
 def test_what_it_publishes(finished, tmp_path):

@@ -137,7 +137,7 @@ def build_parser():
 
     command = commands.add_parser("task1", help="the custom and a strong CNN on CIFAR-10, and what layers cost")
     _task_options(command, task1_custom_cnn.PROFILES)
-    command.add_argument("--only", choices=tuple(task1_custom_cnn.VIEWS), help="train this network and no more")
+    command.add_argument("--only", choices=task1_custom_cnn.PARTS, help="this part alone; costs train nothing")
     command.set_defaults(run=_task1)
 
     command = commands.add_parser("task2", help="experiments: augmentation, batch, BatchNorm, overfit and its cures")

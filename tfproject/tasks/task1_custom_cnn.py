@@ -10,7 +10,7 @@ from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.tasks.publishing import copy
 from tfproject.training.recipe import Recipe
-from tfproject.training.run import RECORD
+from tfproject.training.run import RECORD, Run
 
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
 CUSTOM = Recipe(
@@ -25,6 +25,7 @@ LIMITS = (
 )
 RESULTS = pathlib.Path("results", "task1-custom-cnn")
 SAVED_AS = {"custom_cnn": "cifar10_custom_cnn", "whitened_cnn": "cifar10_best"}
+PARTS = (*VIEWS, "costs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,8 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
         data: "real" (CIFAR-10), "synthetic", or a set's name or folder as `tfproject.data.load` takes it.
         profile: a name from PROFILES.
         directory: where runs, tables, figures and page go; begun before, the task goes on where it stopped.
-        only: "custom_cnn" or "whitened_cnn": train that network and no more.
+        only: "custom_cnn" or "whitened_cnn": train that network and no more; "costs": train nothing, study what layers
+            cost and describe it beside the runs that are finished.
         reuse: a repository in which `publish` left runs; these are not run again.
         data_dir, on_bad_image: see `tfproject.data.load`.
 
@@ -85,29 +87,39 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     images = images.with_validation_in_training()
     if reuse:
         _reuse(pathlib.Path(reuse), directory, size)
-    runs = {
-        name: [_train_and_test(name, seed, images, size, directory / f"{name}-seed{seed}") for seed in seeds]
-        for name, seeds in size.seeds.items() if only in (None, name)
-    }  # fmt: skip
-    if only:
+    runs = {}
+    for name, seed, place in _places(directory, size):
+        if only in (None, name) or only == "costs" and "test" in Run(place).metrics:
+            runs.setdefault(name, []).append(_train_and_test(name, seed, images, size, place))
+    if only in VIEWS:
         return directory
-    costs = _study_costs(runs["custom_cnn"][0].model, runs["whitened_cnn"][0].model, size, directory)
+    costs = _study_costs(images, size, directory)
     metrics = {"data": _origin(images), "networks": {name: _summary(name, own) for name, own in runs.items()}} | costs
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     return _write_page(directory, images, runs, metrics)
 
 
+def _places(directory, size):
+    """(network's name, seed, run directory) of all that is to be trained."""
+    return [(name, seed, directory / f"{name}-seed{seed}") for name, seeds in size.seeds.items() for seed in seeds]
+
+
+def _network(name, images, size):
+    """A function (image_shape, class_count) to the network, untrained."""
+    from tfproject import models
+    from tfproject.models import whitened
+
+    return models.custom_cnn if name == "custom_cnn" else whitened.whitened_for(images.train.images, size.widths)
+
+
 def _train_and_test(name, seed, images, size, directory):
     """A finished run of the network, with its test scores and its model card."""
-    from tfproject import evaluation, models, training
-    from tfproject.models import whitened
+    from tfproject import evaluation, training
     from tfproject.report import model_card
 
-    network, recipe = models.custom_cnn, _recipe(name, seed, size)
-    if name == "whitened_cnn":
-        network = whitened.whitened_for(images.train.images, size.widths)
+    network, recipe = _network(name, images, size), _recipe(name, seed, size)
     views = {"test": 1, f"test_{VIEWS[name]}_views": VIEWS[name]} if VIEWS[name] > 1 else {"test": 1}
-    run = training.Run(directory)
+    run = Run(directory)
     if not views.keys() <= run.metrics.keys() or run.read("recipe.json")["asked"] != recipe.to_json():
         run = training.fit(network, images, recipe, directory)  # which refuses a run of another recipe
         # The test images are looked at here and nowhere before.
@@ -157,8 +169,8 @@ def _summary(name, runs):
     }
 
 
-def _study_costs(custom, strong, size, directory):
-    """Cost tables of both networks and of VGG16, how cost grows, and the memory of a training step.
+def _study_costs(images, size, directory):
+    """Cost tables of both networks and of VGG16, how cost grows, and the memory of a training step: of any weights.
 
     Measured once and kept, as no two measurements agree to the last digit.
     """
@@ -171,6 +183,8 @@ def _study_costs(custom, strong, size, directory):
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "costs.json").exists():
         return json.loads((folder / "costs.json").read_text())
+    custom, strong = (_network(name, images, size)(images.image_shape, len(images.class_names))
+                      for name in ("custom_cnn", "whitened_cnn"))  # fmt: skip
     tables = {
         "custom_cnn": cost.study(custom, size.cost_batch, measure=True),
         "whitened_cnn": cost.study(strong, size.cost_batch, measure=True),
@@ -348,7 +362,6 @@ def publish(directory, root="."):
         The results folder, a pathlib.Path.
     """
     from tfproject.report import model_card, readme
-    from tfproject.training.run import Run
 
     readme.check(root)
     directory, goal = pathlib.Path(directory), pathlib.Path(root) / RESULTS
