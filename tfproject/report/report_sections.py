@@ -134,7 +134,7 @@ def _task1(folder):
             ),
         ))  # fmt: skip
     if "costs" not in whole:
-        text.append("Missing: what each layer costs, which is measured when both networks are trained.")
+        text.append("Missing: what each layer costs, which has not been measured yet.")
     card = read(folder.parent.parent / "saved_models" / "cifar10_custom_cnn.json") or {}
     text += data_words(whole.get("data") or card.get("data"), data_of_runs(folder))
     return dataclasses.replace(
