@@ -2,7 +2,8 @@
 
 Ours keeps the decoded images in memory and augments a batch at a time; Keras' reads the JPEG files of
 `image_dataset_from_directory` every epoch and augments with Random* layers. Same images, same batch size, like
-augmentation (flips, quarter turns, shifts by up to four pixels), in turn, several times.
+augmentation (flips, quarter turns, shifts by up to four pixels), in turn, several times. How long training waits for
+its next batch is told by TensorFlow's profiler.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import keras
 import machine
 import tensorflow as tf
 from PIL import Image
+from training_step import profile
 
 from tfproject import data, models
 from tfproject.tasks.task5_eurosat import LAND_COVER
@@ -53,6 +55,23 @@ def images_per_second(batches):
     return count / (time.perf_counter() - start)
 
 
+def waiting(image_set, recipe, rounds, steps=48):
+    """The share of the training's time that it waits for the next batch, the first one included, of each round."""
+    shape, classes = image_set.image_shape, len(image_set.class_names)
+    recipe = acceleration.resolve(recipe, models.land_cover_cnn, shape, classes)
+    with acceleration.dtype_policy(recipe.precision):
+        model = models.land_cover_cnn(shape, classes)
+    acceleration.compile_for_training(model, recipe, steps)
+    batches = image_set.train.training_batches(classes, recipe.batch_size, recipe.augment, epochs=recipe.epochs)
+
+    def train(count):
+        model.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0)
+
+    train(2)
+    # Of the profiler's events, "IteratorGetNextOp::DoCompute" is the time until the batch is there.
+    return [profile(train, steps, {"input": "DoCompute"})["input"] for _ in range(rounds)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="eurosat", help="a set's name (default eurosat)")
@@ -82,6 +101,7 @@ def main():
             "batch_size": batch,
             "images_per_second": {name: [round(v) for v in values] for name, values in rates.items()},
             "training_step_images_per_second": steps,
+            "waiting_share": waiting(image_set, LAND_COVER, arguments.rounds),
             "ours_against_keras": round(median["ours"] / median["keras"], 1),
             "ours_against_fastest_training_step": round(median["ours"] / max(steps.values()), 1),
             "machine": machine.describe(),

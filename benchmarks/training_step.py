@@ -110,7 +110,7 @@ def answer(train, parameters, how):
             print(time.perf_counter() - start, flush=True)
 
 
-def profile(train, steps):
+def profile(train, steps, kinds=KINDS):
     """Share of the time of a training with TensorFlow by kind of operation, a dict; the rest is everything else."""
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -124,14 +124,14 @@ def profile(train, steps):
         space = xplane_pb2.XSpace()
         for path in pathlib.Path(folder).glob("**/*.xplane.pb"):
             space.MergeFromString(path.read_bytes())
-    spent = dict.fromkeys(KINDS, 0.0)
+    spent = dict.fromkeys(kinds, 0.0)
     for plane in space.planes:
         for event in (event for line in plane.lines for event in line.events):
             operation = plane.event_metadata[event.metadata_id].name.rpartition(":")[2]  # "layer/Conv2D:Conv2D"
-            for kind, part in KINDS.items():
+            for kind, part in kinds.items():
                 if part in operation:
                     spent[kind] += event.duration_ps / 1e12
-    return {kind: round(total / seconds, 3) for kind, total in spent.items()}
+    return {kind: round(total / seconds, 5) for kind, total in spent.items()}
 
 
 class Contestant:
