@@ -12,6 +12,8 @@ from tfproject.training.recipe import Recipe
 # For CIFAR-10; at test, six views of each image. Chosen on validation images with networks of half the width and 4 to
 # 12 epochs, single runs: a weight decay of 0.5 came to 88.6 %, 0.2 with a shift of 4 pixels to 87.9 %. Both overfit
 # (90 and 91 % of the training images), so the long training of the wide network has strong decay and the wide shift.
+# Of what could hold back its own overfit, tried with half the width, a quarter of the images and all 26 epochs, single
+# runs with six views: 84.7 % as it is, 84.2 % with cutout, 84.1 % with a decay of 1.
 RECIPE = Recipe(
     epochs=26, batch_size=500, optimizer="muon", learning_rate=0.03, momentum=0.95, weight_decay=0.5,
     schedule="one-cycle", warmup=0.2, label_smoothing=0.2, augment=("alternating_flip", "shift"),
