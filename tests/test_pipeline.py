@@ -111,3 +111,8 @@ def test_mistakes_are_told_in_a_sentence(toy_set):
         toy_set.train.training_batches(3, 500)
     with pytest.raises(UserError, match="needs square images"):
         augmentation.check(("symmetries",), (None, 32, 48, 3))
+
+
+def test_batches_end_at_once(toy_set):
+    for batches in (toy_set.train.batches(16), toy_set.train.training_batches(3, 16)):
+        assert batches.options().autotune.enabled is False

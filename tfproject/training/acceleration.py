@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfproject.data import pipeline
 from tfproject.files import write_atomically
 from tfproject.training import batch_norm
 from tfproject.training.optimization import make_loss, make_optimizer
@@ -84,8 +85,9 @@ def measurements(recipe, build_model, image_shape, class_count):
     if len(candidates) == 1:
         return {candidates[0]: 1.0}
     network = build_model(image_shape, class_count).to_json()
-    # The last two are our own, of the step that is timed.
-    versions = [tf.__version__, keras.__version__, "fused BatchNorm", f"oneDNN {os.environ['TF_ENABLE_ONEDNN_OPTS']}"]
+    # The last three are our own, of the step that is timed and of its timing.
+    onednn = f"oneDNN {os.environ['TF_ENABLE_ONEDNN_OPTS']}"
+    versions = [tf.__version__, keras.__version__, "untuned", "fused BatchNorm", onednn]
     question = [network, recipe.batch_size, recipe.optimizer, candidates, *versions, _machine()]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
     path = cache_path()
@@ -128,7 +130,7 @@ def _measure(candidates, recipe, build_model, image_shape, class_count):
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (recipe.batch_size, *image_shape)).astype("float32")
     labels = np.eye(class_count, dtype="float32")[random.integers(class_count, size=recipe.batch_size)]
-    batch = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    batch = pipeline.untuned(tf.data.Dataset.from_tensors((images, labels)).repeat())
     models = {}
     for candidate in candidates:
         precision, compiler = candidate.split()
