@@ -99,7 +99,8 @@ class Features:
         """The first view's features in order, as `Split.batches` gives images; fewer at once where they are large."""
         batch_size = max(1, min(batch_size, READ_TOGETHER // self.store.size))
         numbers = tf.data.Dataset.range(len(self)).batch(batch_size)
-        return numbers.map(lambda i: (self._features(0, i), tf.gather(self.labels, i))).prefetch(2)
+        batches = numbers.map(lambda i: (self._features(0, i), tf.gather(self.labels, i))).prefetch(2)
+        return pipeline.untuned(batches)
 
     def training_batches(self, class_count, batch_size, augment=(), seed=0, first_epoch=0, epochs=1):
         """Batches for training, as `tfproject.data.pipeline.training_batches` gives of images: in the same order.
