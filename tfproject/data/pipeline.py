@@ -97,5 +97,5 @@ def in_batches(count, batch_size, make_batch, seed=0, first_epoch=0, epochs=1):
     options.threading.private_threadpool_size = 2  # its own threads: it must not wait for the network's operations
     # Every replica gets its share of each batch; there are no files to share out.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    dataset = untuned(dataset.with_options(options))
-    return dataset.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))
+    return untuned(dataset.with_options(options))

@@ -88,7 +88,8 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     if reuse:
         _reuse(pathlib.Path(reuse), directory, size)
     runs = {}
-    for name, seed, place in _places(directory, size):
+    for name, seed in ((name, seed) for name, seeds in size.seeds.items() for seed in seeds):
+        place = directory / f"{name}-seed{seed}"
         if only in (None, name) or only == "costs" and "test" in Run(place).metrics:
             runs.setdefault(name, []).append(_train_and_test(name, seed, images, size, place))
     if only in VIEWS:
@@ -97,11 +98,6 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     metrics = {"data": _origin(images), "networks": {name: _summary(name, own) for name, own in runs.items()}} | costs
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     return _write_page(directory, images, runs, metrics)
-
-
-def _places(directory, size):
-    """(network's name, seed, run directory) of all that is to be trained."""
-    return [(name, seed, directory / f"{name}-seed{seed}") for name, seeds in size.seeds.items() for seed in seeds]
 
 
 def _network(name, images, size):
