@@ -2,8 +2,9 @@
 
 EuroSAT to 97 % and CIFAR-10 to 90 %. The course's: its custom CNN with BatchNorm, `compile` with Adam and `fit` on
 images in memory, batches of 128, no augmentation, as its best run had it. Where that never gets there, its time to its
-own best counts, which favours it. Epochs and their validation count, starting up does not. Stopped and started again, a
-run goes on where it was; the runs of a seed follow each other.
+own best counts, which favours it; how long ours takes to that accuracy is told beside it. Epochs and their validation
+count, starting up does not. Ours predicts as it is meant to be used, with several views of an image, once, at its end.
+Stopped and started again, a run goes on where it was; the runs of a seed follow each other.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import machine
 from claims import claim
 
 GOALS = {"eurosat": 0.97, "cifar10": 0.90}
+VIEWS = {"eurosat": 8, "cifar10": 6}  # of an image, by ours at its end
 BATCH = 128  # of the course
 
 
@@ -28,10 +30,10 @@ def seconds_to(goal, accuracies, seconds):
 
 
 def ours(image_set, name, seed, directory, epochs):
-    """(accuracies, seconds) of the epochs of the recipe that the project recommends."""
+    """(accuracies, seconds) of the epochs of the recipe that the project recommends, and of the views at the end."""
     import dataclasses
 
-    from tfproject import models, training
+    from tfproject import evaluation, models, training
     from tfproject.models import whitened
     from tfproject.tasks.task5_eurosat import LAND_COVER
 
@@ -40,8 +42,11 @@ def ours(image_set, name, seed, directory, epochs):
     else:
         build, recipe = models.land_cover_cnn, LAND_COVER
     recipe = dataclasses.replace(recipe, seed=seed, epochs=epochs or recipe.epochs)
-    history = training.fit(build, image_set, recipe, directory, progress=False).history
-    return history["val_accuracy"], history["seconds"]
+    run = training.fit(build, image_set, recipe, directory, progress=False)
+    start = time.perf_counter()
+    scores = evaluation.evaluate(run.model, image_set.val, image_set.class_names, views=VIEWS[name])
+    took = time.perf_counter() - start
+    return [*run.history["val_accuracy"], scores.accuracy], [*run.history["seconds"], took]
 
 
 def courses(image_set, name, seed, directory, epochs):
@@ -109,16 +114,24 @@ def measure(name, arguments):
     image_set = data.load(name)
     rows = []
     for seed in range(arguments.seeds):
-        row = {"seed": seed}
+        found = {}
         for who, train, epochs in (
             ("ours", ours, arguments.epochs), ("course", courses_apart, arguments.course_epochs)
         ):  # fmt: skip
             directory = arguments.directory / f"{image_set.name}-{who}-seed{seed}"
-            accuracies, seconds = train(image_set, name, seed, directory, epochs)
-            spent, reached = seconds_to(arguments.goal or GOALS[name], accuracies, seconds)
-            row[who] = {"seconds": spent, "val_accuracy": reached, "best": max(accuracies), "epochs": len(accuracies)}
-        rows.append(row)
+            found[who] = train(image_set, name, seed, directory, epochs)
+        rows.append({"seed": seed} | compared(found, arguments.goal or GOALS[name]))
     return rows
+
+
+def compared(found, goal):
+    """What each took to the goal, and ours to the course's best, from both trainings' (accuracies, seconds)."""
+    best = max(found["course"][0])
+    row = {who: {"best": max(accuracies), "accuracies": accuracies} for who, (accuracies, _) in found.items()}
+    for who, (accuracies, seconds) in found.items():
+        row[who]["seconds"], row[who]["val_accuracy"] = seconds_to(goal, accuracies, seconds)
+        row[who]["seconds_to_the_course_s_best"], _ = seconds_to(best, accuracies, seconds)
+    return row
 
 
 def course_alone(name, seed, directory, epochs):
@@ -131,14 +144,19 @@ def course_alone(name, seed, directory, epochs):
 
 
 def claim_of(name, rows, goal):
-    """Where ours does not reach the goal there is no such claim."""
-    if any(row["ours"]["val_accuracy"] < goal for row in rows):
-        return []
-    found = [[row[who]["seconds"] for row in rows] for who in ("ours", "course")]
-    best = max(row["course"]["val_accuracy"] for row in rows)
-    remark = "" if best >= goal else f"the course's got to {best:.1%}: its time to that"
-    what = f"{name} to {goal:.0%} on validation"
-    return [claim(what, "the course's CNN and recipe in Keras' defaults", "s", *found, target=4.0, remark=remark)]
+    """The rows of the table. Where ours does not reach what is compared there is no such claim."""
+
+    def compare(what, key, **more):
+        ours, theirs = ([row[who][key] for row in rows] for who in ("ours", "course"))
+        return claim(f"{name} to {what}", "the course's CNN and recipe in Keras' defaults", "s", ours, theirs, **more)
+
+    claims, best = [], max(row["course"]["best"] for row in rows)
+    if all(row["ours"]["best"] >= goal for row in rows):
+        remark = "" if best >= goal else f"the course's got to {best:.1%} and never further: its time to that"
+        claims.append(compare(f"{goal:.0%} on validation", "seconds", target=4.0, remark=remark))
+    if best < goal and all(row["ours"]["best"] >= row["course"]["best"] for row in rows):
+        claims.append(compare(f"the course's best, {best:.1%} on validation", "seconds_to_the_course_s_best"))
+    return claims
 
 
 def main():
