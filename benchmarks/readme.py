@@ -89,30 +89,6 @@ def _frozen_prefix(result):
         }  # fmt: skip
 
 
-def _attribution(result):
-    for method, ratio in result["times_faster_an_image"].items():
-        rows = [method] if "," not in method else ["gradcam", "gradcam++", "layercam"]
-        theirs = sum(result["tf_keras_vis"][m]["seconds"] / result["tf_keras_vis"][m]["images"] for m in rows)
-        mine = result["ours"][method]["seconds"] / result["ours"][method]["images"]
-        target = 3 if "," in method else None
-        images = result["ours"][method]["images"]
-        yield _single(f"{method}, VGG16, {images} images", "tf-keras-vis", "s an image", mine, theirs, ratio, target)
-    times = {method: row["times_its_arithmetic"] for method, row in result["ours"].items()}
-    slowest = max(times, key=times.get)
-    remark = "its forward and backward passes, at the speed of VGG16's forward pass"
-    what = f"the slowest method, {slowest}, in times of its arithmetic"
-    yield measure(what, "", [times[slowest]], target=1.5, at_most=True, remark=remark)
-
-
-def _tsne(result):
-    what = f"t-SNE of {result['images']:,} x {result['width']}"
-    ours, theirs = result["openTSNE"], result["scikit_learn"]
-    yield _single(what, "scikit-learn", "s", ours["seconds"], theirs["seconds"], result["times_faster"], 2)
-    yield measure(f"{what}: time", "s", [ours["seconds"]], target=120, at_most=True)
-    trust, other = ours["trustworthiness"], theirs["trustworthiness"]
-    yield _single(f"{what}: trustworthiness", "scikit-learn", "", trust, other, trust / other, 1)
-
-
 def _top_samples(result):
     what = f"top images of {result['units']:,} units, {result['images']:,} images"
     ratio = result["forward_seconds"] / result["seconds"]
@@ -134,8 +110,7 @@ def _inference(result):
 
 READ_OUT = {
     "inference": _inference,
-    "input_pipeline": _input_pipeline, "frozen_prefix": _frozen_prefix, "interpret_attribution": _attribution,
-    "interpret_tsne": _tsne, "interpret_top_samples": _top_samples,
+    "input_pipeline": _input_pipeline, "frozen_prefix": _frozen_prefix, "interpret_top_samples": _top_samples,
 }  # fmt: skip
 
 
