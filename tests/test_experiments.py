@@ -109,6 +109,7 @@ def test_a_study_leaves_tables_figures_a_page_and_says_what_it_is_made_of(one_pr
     assert sorted(metrics["runs"]) == runs
     assert metrics["runs"][runs[0]]["recipe"]["precision"] == "float32"
     assert metrics["environments"][0]["threads"] == runner.THREADS
+    assert "Trained in float32 on " in (page := (one_process / "index.html").read_text()) and "(8 runs)" in page
     rest = metrics["experiments"]["rest"]
     assert [row["variation"] for row in rest["rows"]] == ["plain", "early", "again"]
     early = [trial for trial in rest["trials"] if trial["variation"] == "early"]
@@ -295,6 +296,8 @@ def test_the_six_studies_are_well_made(profile):
         for variation in experiment.variations:
             assert "auto" not in (variation.recipe.precision, variation.recipe.jit_compile)
             assert variation.all_options["width"] > 0
+    other = task2_experiments.experiments(profile, "mixed_bfloat16")
+    assert {v.recipe.precision for e in other for v in e.variations} == {"mixed_bfloat16"}
     if profile == "cpu":
         batch_size = {v.name: v.recipe.learning_rate for v in studies[1].variations}
         assert batch_size["512"] == batch_size["128"] == batch_size["512, scaled"] / 4
@@ -323,8 +326,9 @@ def test_publishing_copies_what_there_is_now(one_process, tmp_path):
 
 
 def test_what_was_published_is_not_run_again_unless_its_model_is_needed(one_process, tmp_path, monkeypatch):
-    results = task2_experiments.publish(one_process, tmp_path / "results")
-    monkeypatch.setattr(task2_experiments, "experiments", lambda profile: toy_study(tmp_path).experiments)
+    results, seen = task2_experiments.publish(one_process, tmp_path / "results"), []
+    studies = toy_study(tmp_path).experiments
+    monkeypatch.setattr(task2_experiments, "experiments", lambda *asked: seen.append(asked) or studies)
     monkeypatch.setattr(task2_experiments, "EXPERIMENTS", ("mirror", "rest", "dropout"))
     monkeypatch.setattr(Study, "image_set", property(lambda self: toy.image_set()))
     trained = []
@@ -332,10 +336,11 @@ def test_what_was_published_is_not_run_again_unless_its_model_is_needed(one_proc
     monkeypatch.setattr(training, "fit", lambda *args, **kw: trained.append(args[3].name) or fit(*args, **kw))
     task2_experiments.run_task("toy", "cpu", tmp_path / "again", only=["mirror", "rest", "dropout"], reuse=results)
     assert not trained and tables(tmp_path / "again") == tables(one_process)
+    assert seen == [("cpu", "float32")]  # as those that were published, whatever the profile has
 
     noisy = toy_study(tmp_path)
     noisy = dataclasses.replace(noisy.experiments[2], noise_scale=128)
-    monkeypatch.setattr(task2_experiments, "experiments", lambda profile: (noisy,))
+    monkeypatch.setattr(task2_experiments, "experiments", lambda *asked: (noisy,))
     task2_experiments.run_task("toy", "cpu", tmp_path / "again", only=["dropout"], reuse=results)
     assert len(trained) == 4  # plain and without dropout, from both seeds
     before, after = (

@@ -119,6 +119,7 @@ def build_parser():
         task4_transfer,
         task5_eurosat,
     )  # fmt: skip
+    from tfproject.training.recipe import PRECISIONS
 
     parser = _Parser(
         prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles."
@@ -145,6 +146,10 @@ def build_parser():
     command.add_argument(
         "--only", nargs="+", choices=task2_experiments.EXPERIMENTS, metavar="EXPERIMENT",
         help=f"of {', '.join(task2_experiments.EXPERIMENTS)}; the last is not run in the profile cpu unless named",
+    )  # fmt: skip
+    command.add_argument(
+        "--precision", choices=[name for name in PRECISIONS if name != "auto"],
+        help="of all trainings; mixed_bfloat16 is faster where the processor has it (default: the profile's, float32)",
     )  # fmt: skip
     where = command.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to the workers of a Dask scheduler")
@@ -333,7 +338,7 @@ def _task2(arguments):
 
     profile, directory = _profile(arguments), _task_directory(arguments)
     page = task2_experiments.run_task(
-        arguments.data, profile, directory, only=arguments.only,
+        arguments.data, profile, directory, only=arguments.only, precision=arguments.precision,
         reuse=task2_experiments.RESULTS if arguments.reuse else None, scheduler=arguments.scheduler,
         workers=arguments.workers, data_dir=arguments.data_dir,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """What a study leaves for its readers: tables, figures, metrics.json, one page, TensorBoard's HParams dashboard."""
 
+import collections
 import json
 
 from tfproject.experiments.analysis import to_csv
@@ -21,7 +22,8 @@ def write(study, results):
     """
     from tfproject.report import figures, page
 
-    sections = [_summary(study, results)]
+    content = {"data": _data(study), "experiments": results} | _runs(study, results)
+    sections = [_summary(study, results, content)]
     for experiment in study.experiments:
         if experiment.name not in results:
             continue
@@ -43,7 +45,6 @@ def write(study, results):
                 links=((f"{experiment.name}.csv", "All columns"), (f"{experiment.name}-trials.csv", "Every trial")),
             )
         )
-    content = {"data": _data(study), "experiments": results} | _runs(study, results)
     write_atomically(study.directory / "metrics.json", json.dumps(content, indent=1) + "\n")
     goal = study.directory / "index.html"
     page.write(goal, "Experiments", sections)
@@ -74,7 +75,17 @@ def _runs(study, results):
     return {"runs": runs, "environments": environments}
 
 
-def _summary(study, results):
+def _where_trained(content):
+    """A sentence: how many runs in which precision on which machine."""
+    counts = collections.Counter()
+    for run in content["runs"].values():
+        where = content["environments"][run["environment"]]
+        machine = ", ".join([where["processor"]["name"], f"{where['cores']} cores", *where["gpus"]])
+        counts[f"in {run['recipe']['precision']} on {machine}"] += 1
+    return f"Trained {'; '.join(f'{how} ({count} runs)' for how, count in sorted(counts.items()))}."
+
+
+def _summary(study, results, content):
     from tfproject.report import page
 
     images = study.image_set
@@ -94,6 +105,8 @@ def _summary(study, results):
         "baseline, and where there is a published result.",
         f"Data: {images.origin.description} Split: {images.split_method}.",
     ]
+    if content["runs"]:
+        text.append(_where_trained(content))
     if images.origin.synthetic:
         text.append("These are generated images: the numbers say nothing about the real world.")
     if unfinished:

@@ -164,5 +164,6 @@ def lines(groups, x_label):
     axes.set(xlabel=x_label, ylabel="accuracy on validation")
     axes.yaxis.set_major_formatter(_percent())
     axes.grid()
-    axes.legend()
+    if groups:
+        axes.legend()
     return figure

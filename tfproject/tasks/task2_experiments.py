@@ -1,5 +1,6 @@
 """Task 2: what augmentation, batch size, BatchNorm and cures of overfit do to the custom CNN."""
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -9,6 +10,7 @@ from tfproject.experiments.experiment import Experiment, Variation
 from tfproject.statistics import compare
 from tfproject.tasks.publishing import copy, record
 from tfproject.training.recipe import Recipe
+from tfproject.training.run import Run
 
 RESULTS = pathlib.Path("results", "task2-experiments")
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
@@ -79,16 +81,18 @@ PUBLISHED = {"none": 0.786, "augmentation": 0.813, "batch 512": 0.801, "BatchNor
 OVERFIT_ACCURACY, OVERFIT_GAP = 0.99, 0.20
 
 
-def experiments(profile):
+def experiments(profile, precision=None):
     """The six studies.
 
     Args:
         profile: a name from PROFILES.
+        precision: of all trainings, such as "mixed_bfloat16"; None for the profile's.
 
     Returns:
         A tuple of Experiments.
     """
     size = PROFILES[profile]
+    size = dataclasses.replace(size, precision=precision or size.precision)
     studies = _augmentation, _batch_size, _batch_norm, _overfit, _cures, _reproduction
     return tuple(dataclasses.replace(study(size), seeds=size.seeds) for study in studies)
 
@@ -343,7 +347,8 @@ def _reproduction_remark(analysis):
 
 
 def run_task(
-    data, profile, directory, *, only=None, reuse=None, scheduler=None, workers=None, data_dir=None, on_bad_image="list"
+    data, profile, directory, *, only=None, precision=None, reuse=None, scheduler=None, workers=None, data_dir=None,
+    on_bad_image="list",
 ):  # fmt: skip
     """Run what is missing of the studies and write tables, figures and page.
 
@@ -352,7 +357,8 @@ def run_task(
         profile: a name from PROFILES.
         directory: the study's directory.
         only: names from EXPERIMENTS to run; None for all that the profile has without being asked.
-        reuse: results that `publish` made; what is finished there is not run again.
+        precision: of all trainings; None for that of the results to reuse, or else the profile's.
+        reuse: results that `publish` made; what is finished there in the same precision is not run again.
         scheduler, workers: see `tfproject.experiments.run_study`.
         data_dir, on_bad_image: see `tfproject.data.load`.
 
@@ -368,12 +374,13 @@ def run_task(
     if unknown:
         raise UserError(f"There is no experiment '{min(unknown)}'; choose from {', '.join(EXPERIMENTS)}.")
     if reuse:
-        _reuse(pathlib.Path(reuse), pathlib.Path(directory))
+        reused = _reuse(pathlib.Path(reuse), pathlib.Path(directory))
+        precision = precision or reused
     if only is None and not PROFILES[profile].reproduce:
         only = EXPERIMENTS[:-1]
     study = Study(
         directory,
-        experiments(profile),
+        experiments(profile, precision),
         image_options={
             "name": str(SETS.get(data, data)), "data_dir": None if data_dir is None else str(data_dir),
             "on_bad_image": on_bad_image,
@@ -383,13 +390,14 @@ def run_task(
 
 
 def _reuse(results, directory):
-    """Copy the runs that the directory has not begun itself."""
+    """Copy the runs that the directory has not begun itself; the precision that most of them were trained in."""
     runs = sorted((results / "runs").glob("*/metrics.json"))
     if not runs:
         raise UserError(f"{results} holds no runs of a published study; give the folder that --publish wrote.")
     for run in (path.parent for path in runs):
         if not (directory / "runs" / run.name).exists():
             copy(results, directory, record(run))
+    return collections.Counter(Run(path.parent).recipe.precision for path in runs).most_common(1)[0][0]
 
 
 def publish(directory, goal=RESULTS):
