@@ -191,6 +191,11 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
     task5.run_task("toy", "small", tmp_path / "again", only=parts, reuse=early, progress=False)
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())["parts"]
     assert again == {part: whole["parts"][part] for part in parts}
+    for asked, precision in ((None, "float32"), ("mixed_bfloat16", "mixed_bfloat16")):  # of those published, or asked
+        monkeypatch.setattr("tfproject.tasks.task5_page.write", lambda task: task.size.precision)
+        monkeypatch.setitem(task5.PROFILES, "small", dataclasses.replace(SMALL, precision="mixed_float16"))
+        found = task5.run_task("toy", "small", tmp_path / "other", only=[], precision=asked, reuse=early)
+        assert found == precision
     _forget()
 
 

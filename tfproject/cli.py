@@ -70,6 +70,15 @@ def _abstain_option(parser):
     )  # fmt: skip
 
 
+def _precision_option(parser, trainings):
+    from tfproject.training.recipe import PRECISIONS
+
+    parser.add_argument(
+        "--precision", choices=[name for name in PRECISIONS if name != "auto"],
+        help=f"of {trainings}; mixed_bfloat16 is faster where the processor has it (default: the profile's, float32)",
+    )  # fmt: skip
+
+
 def _training_options(parser):
     from tfproject.training.recipe import Recipe
 
@@ -119,7 +128,6 @@ def build_parser():
         task4_transfer,
         task5_eurosat,
     )  # fmt: skip
-    from tfproject.training.recipe import PRECISIONS
 
     parser = _Parser(
         prog="tfproject", description="A study of convolutional networks, and a tool for land-cover tiles."
@@ -147,10 +155,7 @@ def build_parser():
         "--only", nargs="+", choices=task2_experiments.EXPERIMENTS, metavar="EXPERIMENT",
         help=f"of {', '.join(task2_experiments.EXPERIMENTS)}; the last is not run in the profile cpu unless named",
     )  # fmt: skip
-    command.add_argument(
-        "--precision", choices=[name for name in PRECISIONS if name != "auto"],
-        help="of all trainings; mixed_bfloat16 is faster where the processor has it (default: the profile's, float32)",
-    )  # fmt: skip
+    _precision_option(command, "all trainings")
     where = command.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to the workers of a Dask scheduler")
     where.add_argument("--workers", type=int, metavar="N", help="start so many local workers")
@@ -177,6 +182,7 @@ def build_parser():
     command.add_argument(
         "--only", nargs="+", choices=task5_eurosat.PARTS, metavar="PART", help=f"of {', '.join(task5_eurosat.PARTS)}"
     )
+    _precision_option(command, "search, preparation and steps")
     command.set_defaults(run=_task5)
 
     command = commands.add_parser("train", help="one network on one image set: train, test, describe")
@@ -416,8 +422,8 @@ def _task5(arguments):
         readme.check()
     profile, directory = _profile(arguments), _task_directory(arguments)
     page = task5_eurosat.run_task(
-        arguments.data, profile, directory, only=arguments.only, reuse="." if arguments.reuse else None,
-        data_dir=arguments.data_dir,
+        arguments.data, profile, directory, only=arguments.only, precision=arguments.precision,
+        reuse="." if arguments.reuse else None, data_dir=arguments.data_dir,
     )  # fmt: skip
     print(f"Report: {page}")
     print(f"TensorBoard logs: {directory / 'runs'} (tensorboard --logdir {directory / 'runs'})")

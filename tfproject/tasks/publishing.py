@@ -1,12 +1,13 @@
 """What every task's results share on their way into the repository."""
 
 import base64
+import collections
 import hashlib
 import pathlib
 import re
 
 from tfproject.files import write_atomically
-from tfproject.training.run import RECORD
+from tfproject.training.run import RECORD, Run
 
 EMBEDDED = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
 
@@ -32,6 +33,12 @@ def copy(source, goal, paths, name=None):
 def record(run, *more):
     """The files of a run's numbers that are there, and of further names: one that diverged at once has no history."""
     return [run / name for name in (*RECORD, *more) if (run / name).exists()]
+
+
+def usual_precision(runs):
+    """The precision that most of the runs (directories) ask for by its name; None where none does."""
+    asked = [Run(run).read("recipe.json")["asked"]["precision"] for run in runs]
+    return next((name for name, _ in collections.Counter(asked).most_common() if name != "auto"), None)
 
 
 def _linked(page, folder):

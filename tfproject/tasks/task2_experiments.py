@@ -1,6 +1,5 @@
 """Task 2: what augmentation, batch size, BatchNorm and cures of overfit do to the custom CNN."""
 
-import collections
 import dataclasses
 import json
 import pathlib
@@ -8,9 +7,8 @@ import pathlib
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Variation
 from tfproject.statistics import compare
-from tfproject.tasks.publishing import copy, record
+from tfproject.tasks.publishing import copy, record, usual_precision
 from tfproject.training.recipe import Recipe
-from tfproject.training.run import Run
 
 RESULTS = pathlib.Path("results", "task2-experiments")
 SETS = {"real": "cifar10", "synthetic": "synthetic-objects"}
@@ -390,14 +388,14 @@ def run_task(
 
 
 def _reuse(results, directory):
-    """Copy the runs that the directory has not begun itself; the precision that most of them were trained in."""
+    """Copy the runs that the directory has not begun itself; the precision of those that there are."""
     runs = sorted((results / "runs").glob("*/metrics.json"))
     if not runs:
         raise UserError(f"{results} holds no runs of a published study; give the folder that --publish wrote.")
     for run in (path.parent for path in runs):
         if not (directory / "runs" / run.name).exists():
             copy(results, directory, record(run))
-    return collections.Counter(Run(path.parent).recipe.precision for path in runs).most_common(1)[0][0]
+    return usual_precision(path.parent for path in runs)
 
 
 def publish(directory, goal=RESULTS):

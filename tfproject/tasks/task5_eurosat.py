@@ -16,7 +16,7 @@ from tfproject.experiments.study import Study
 from tfproject.files import write_atomically
 from tfproject.statistics import compare, summarise
 from tfproject.tasks.interpretation import Extent
-from tfproject.tasks.publishing import copy, record
+from tfproject.tasks.publishing import copy, record, usual_precision
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import Run
 from tfproject.training.stages import head_first
@@ -235,7 +235,8 @@ def load_choices(data, options=()):
 
 
 def run_task(
-    data, profile, directory, *, only=None, reuse=None, data_dir=None, on_bad_image="list", progress=True
+    data, profile, directory, *, only=None, precision=None, reuse=None, data_dir=None, on_bad_image="list",
+    progress=True,
 ):  # fmt: skip
     """Do what is missing of the parts, and tell of all that is finished on one page.
 
@@ -246,6 +247,7 @@ def run_task(
         profile: a name from PROFILES.
         directory: where runs, tables, figures and page go.
         only: names from PARTS to do; None for all.
+        precision: of search, preparation and steps; None for that of the runs to reuse, or else the profile's.
         reuse: a repository in which `publish` left runs; these are not run again.
         data_dir, on_bad_image: see `tfproject.data.load`.
         progress: tell how far it is.
@@ -265,10 +267,13 @@ def run_task(
         raise UserError(f"Task 5 has no part '{min(unknown)}'; choose from {', '.join(PARTS)}.")
     set_up_tensorflow()
     options = (("data_dir", None if data_dir is None else str(data_dir)), ("on_bad_image", on_bad_image))
-    task = Task(str(SETS.get(data, data)), PROFILES[profile], pathlib.Path(directory).absolute(), options, progress)
-    (task.directory / "figures").mkdir(parents=True, exist_ok=True)
+    directory, size = pathlib.Path(directory).absolute(), PROFILES[profile]
+    (directory / "figures").mkdir(parents=True, exist_ok=True)
     if reuse:
-        _reuse(pathlib.Path(reuse), task.directory)
+        reused = _reuse(pathlib.Path(reuse), directory)
+        precision = precision or reused
+    size = dataclasses.replace(size, precision=precision or size.precision)
+    task = Task(str(SETS.get(data, data)), size, directory, options, progress)
     for part in PARTS:
         if (only is None or part in only) and task.finding(part) is None:
             task.keep(part, DO[part](task))
@@ -700,9 +705,10 @@ def publish(directory, root="."):
 
 
 def _reuse(root, directory):
-    """Copy the published runs, and the search's journal, that the directory has not begun itself."""
+    """Copy the published runs, and the search's journal, that the directory has not begun itself; their precision."""
     results = root / RESULTS
-    for run in sorted(path.parent for path in results.glob("runs/*/metrics.json")):
+    runs = sorted(path.parent for path in results.glob("runs/*/metrics.json"))
+    for run in runs:
         if not (directory / "runs" / run.name).exists():
             copy(results, directory, record(run, "predictions.npz"))
             kind, _, seed = run.name.rpartition("-seed")
@@ -713,3 +719,4 @@ def _reuse(root, directory):
                 copy(saved.parent, directory / "runs" / run.name, [card], "model.json")
     if not (directory / "search").exists():
         copy(results, directory, results.glob("search/*"))
+    return usual_precision(runs)
