@@ -20,8 +20,8 @@ faults: $(INSTALLED)
 
 # One after the other, as they would disturb each other, on the real image sets. The last one trains for hours, and goes
 # on where it was when it is started again.
-BENCHMARKS ?= start_up training_step input_pipeline inference growth training_memory cost_against_profiler interpret \
-	frozen_prefix whole_runs
+BENCHMARKS ?= start_up study training_step input_pipeline inference growth training_memory cost_against_profiler \
+	interpret frozen_prefix whole_runs
 bench: $(INSTALLED)
 	for script in $(BENCHMARKS); do $(BIN)/python benchmarks/$$script.py || exit 1; done
 	$(BIN)/python benchmarks/readme.py

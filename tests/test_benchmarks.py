@@ -190,7 +190,7 @@ def test_a_contestant_answers_with_seconds(tmp_path):
     contestant.close()
 
 
-@pytest.mark.parametrize("name", ["training_step", "whole_runs", "growth", "start_up", "readme"])
+@pytest.mark.parametrize("name", ["training_step", "whole_runs", "growth", "start_up", "study", "readme"])
 def test_help_is_there(name):
     shown = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", "--help"], capture_output=True, text=True)
     assert shown.returncode == 0 and "--help" in shown.stdout
