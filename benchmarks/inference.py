@@ -4,6 +4,8 @@ All see the same tiles, one way after the other, several rounds. `predict` reads
 the decoded images. `map` reads a mosaic of the tiles as a GeoTIFF, a window a tile, and also writes its map.
 `map_overlapping` is the same mosaic at a stride of a quarter window, counted in windows, as `tfproject map` has it
 without a word; which share of the tiles it gets right is told, each judged in its middle, away from the seams.
+Where the processor has instructions for bfloat16, `predict` and `map` are also measured as `--precision mixed_bfloat16`
+has them, and how many tiles both precisions get right, and see alike, is told.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from tfproject.evaluation import predict_files
 from tfproject.evaluation.prediction import predictor
 from tfproject.models import saved_models
 from tfproject.tools import export_model, map_scene
+from tfproject.training.acceleration import precisions_of_the_processor
 
 
 def write_tiles(images, folder):
@@ -72,17 +75,21 @@ def onnx_runner(saved_model, path, batch_size):
     )
 
 
-def ways(saved_model, split, folder, middles, batch_size):
+def ways(path, split, folder, middles, batch_size):
     """name: a function that does it once and returns (images or windows, probabilities or None)."""
+    saved_model = saved_models.load(path)
     images = split.images.astype(np.float32)
     paths = write_tiles(split.images, folder)
     by_onnx = onnx_runner(saved_model, folder / "model.onnx", batch_size)
     predict = predictor(saved_model.model, saved_model.image_size, batch_size)
 
-    def mapped(name, stride):
+    def predicted(model):
+        return len(paths), predict_files(model, paths, batch_size).probabilities
+
+    def mapped(model, name, stride):
         shutil.rmtree(folder / name, ignore_errors=True)  # a whole map is only read
         result = map_scene(
-            saved_model, folder / "mosaic.tif", folder / name, stride=stride, batch_size=batch_size, progress=False
+            model, folder / "mosaic.tif", folder / name, stride=stride, batch_size=batch_size, progress=False
         )
         assert stride is None or result.computed == len(middles)
         return result.computed, None
@@ -90,17 +97,21 @@ def ways(saved_model, split, folder, middles, batch_size):
     def arrays():
         return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
-    return {
+    found = {
         "model.predict": lambda: (len(images), saved_model.model.predict(images, verbose=0)),
         "model.predict, same batches": lambda: (
             len(images), saved_model.model.predict(images, batch_size=batch_size, verbose=0)
         ),
         "onnxruntime": lambda: (len(images), by_onnx(images)),
         "predictor on arrays": lambda: (len(images), arrays()),
-        "predict": lambda: (len(paths), predict_files(saved_model, paths, batch_size).probabilities),
-        "map": lambda: mapped("map", min(saved_model.image_size)),
-        "map_overlapping": lambda: mapped("map_overlapping", None),
     }  # fmt: skip
+    for precision in precisions_of_the_processor():
+        model = saved_models.load(path, precision)
+        suffix = "" if precision == "float32" else f" in {precision}"
+        found[f"predict{suffix}"] = lambda model=model: predicted(model)
+        for name, stride in (("map", min(model.image_size)), ("map_overlapping", None)):
+            found[name + suffix] = lambda model=model, name=name + suffix, stride=stride: mapped(model, name, stride)
+    return found
 
 
 def main():
@@ -113,22 +124,22 @@ def main():
     arguments = parser.parse_args()
 
     keras.config.disable_interactive_logging()
-    saved_model = saved_models.load(arguments.model)
-    image_set = data.load(arguments.data, image_size=saved_model.image_size)
+    image_set = data.load(arguments.data, image_size=saved_models.load(arguments.model).image_size)
     split = image_set.val.take(range(min(arguments.images, len(image_set.val))))
     rates, probabilities = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         middles = write_mosaic(split.images, folder / "mosaic.tif")
-        every = ways(saved_model, split, folder, middles, arguments.batch_size)
+        every = ways(arguments.model, split, folder, middles, arguments.batch_size)
         for turn in range(arguments.rounds + 1):  # the first warms up
             for name, run in every.items():
                 start = time.perf_counter()
                 count, probabilities[name] = run()
                 if turn:
                     rates.setdefault(name, []).append(count / (time.perf_counter() - start))
-        right = {name: tiles_right(folder / name, middles, split.labels) for name in ("map", "map_overlapping")}
+        right = {name: tiles_right(folder / name, middles, split.labels) for name in every if name.startswith("map")}
     plain, median = probabilities["model.predict"], {name: statistics.median(rates[name]) for name in rates}
+    predicted = {name: p.argmax(axis=1) for name, p in probabilities.items() if name.startswith("predict")}
     machine.write(
         "inference",
         {
@@ -145,7 +156,10 @@ def main():
                 }
                 for name, values in rates.items()
             },
-            "tiles_right": right,
+            "tiles_right": right | {name: float((row == split.labels).mean()) for name, row in predicted.items()},
+            "tiles_seen_as_in_float32": {
+                name: float((classes == predicted["predict"]).mean()) for name, classes in predicted.items()
+            },
             "largest_difference_from_model_predict": {
                 name: float(np.abs(probabilities[name] - plain).max())
                 for name in ("onnxruntime", "predictor on arrays")

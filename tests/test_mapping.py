@@ -228,6 +228,9 @@ def test_going_on_after_an_interruption_ends_with_the_same_bytes(model, tmp_path
     assert resumed.computed == whole.computed * (rows_of_windows - 3) // rows_of_windows
     for name in ("classes.tif", "confidence.tif", "map.png", "areas.csv", "map.json"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    in_bfloat16 = saved_models.load(model.path, "mixed_bfloat16")
+    assert map_scene(in_bfloat16, scene, tmp_path / "parts", stride=4).computed == whole.computed
+    map_scene(model, scene, tmp_path / "parts", stride=4)
     again = map_scene(model, scene, tmp_path / "parts", stride=4)
     assert again.computed == 0 and again.summary == whole.summary
     other = map_scene(model, scene, tmp_path / "parts", stride=8)

@@ -85,6 +85,32 @@ class TestSavedModels:
         images = np.random.default_rng(0).uniform(0, 255, (4, 10, 12, 3)).astype("float32")
         np.testing.assert_array_equal(loaded.model(images), model(images))
 
+    def test_in_another_precision_all_but_the_output_computes_in_it(self, tmp_path):
+        inner = tiny_model(outputs=5)
+        for weight in inner.weights:
+            if "variance" in weight.path:
+                weight.assign(np.random.default_rng(1).uniform(0.5, 2, weight.shape))
+        image = keras.Input((10, 12, 3))
+        normal = keras.layers.Normalization(mean=[90.0] * 3, variance=[4000.0] * 3)(image)
+        output = keras.layers.Dense(3, activation="softmax")(inner(normal))
+        path = saved_models.save(keras.Model(image, output), tmp_path / "m.keras", CLASSES)
+        plain, brain = saved_models.load(path), saved_models.load(path, "mixed_bfloat16")
+        assert (plain.precision, brain.precision) == (None, "mixed_bfloat16")
+        policies = {layer.name: layer.dtype_policy.name for layer in brain.model._flatten_layers(include_self=False)}
+        assert policies.pop(brain.model.layers[-1].name) == "float32"
+        assert policies["stem"] == "mixed_bfloat16" and set(policies.values()) <= {"mixed_bfloat16", "float32"}
+        assert {weight.dtype for weight in brain.model.weights if "count" not in weight.path} == {"float32"}
+        images = np.random.default_rng(0).uniform(0, 255, (4, 10, 12, 3)).astype("float32")
+        expected, found = plain.model.predict(images, verbose=0), brain.model.predict(images, verbose=0)
+        assert found.dtype == np.float32 and 0 < np.abs(found - expected).max() < 0.05
+        again = saved_models.load(saved_models.save(brain.model, tmp_path / "brain.keras", CLASSES), "float32")
+        np.testing.assert_array_equal(again.model.predict(images, verbose=0), expected)
+
+    def test_a_precision_that_there_is_not_is_one_sentence(self, saved):
+        with pytest.raises(UserError, match="cannot compute in float7 here") as error:
+            saved_models.load(saved, "float7")
+        assert one_sentence(error)
+
     def test_optimiser_is_left_out(self, tmp_path):
         model = tiny_model()
         model.compile("adam", "sparse_categorical_crossentropy")

@@ -46,6 +46,17 @@ def test_the_committed_model_keeps_its_word_on_unseen_tiles(eurosat):
     assert card["scores"]["test"]["accuracy"] > 0.975
 
 
+def test_bfloat16_says_of_hardly_any_tile_what_float32_does_not(eurosat):
+    tiles = eurosat.val.take(range(0, len(eurosat.val), 8))
+    expected, found = (
+        saved_models.load(MODEL, precision).model.predict(tiles.images.astype(np.float32), verbose=0)
+        for precision in (None, "mixed_bfloat16")
+    )
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.99
+    right = [(p.argmax(axis=1) == tiles.labels).mean() for p in (expected, found)]
+    assert abs(right[0] - right[1]) < 0.005
+
+
 def test_predict_gives_the_classes_of_evaluate_on_the_same_tiles(eurosat, tmp_path):
     saved = saved_models.load(MODEL)
     tiles = eurosat.test.take(range(0, len(eurosat.test), 40))

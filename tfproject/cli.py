@@ -70,12 +70,12 @@ def _abstain_option(parser):
     )  # fmt: skip
 
 
-def _precision_option(parser, trainings):
+def _precision_option(parser, what, default):
     from tfproject.training.recipe import PRECISIONS
 
     parser.add_argument(
         "--precision", choices=[name for name in PRECISIONS if name != "auto"],
-        help=f"of {trainings}; mixed_bfloat16 is faster where the processor has it (default: the profile's, float32)",
+        help=f"of {what}; mixed_bfloat16 is faster where the processor has it (default: {default})",
     )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def build_parser():
         "--only", nargs="+", choices=task2_experiments.EXPERIMENTS, metavar="EXPERIMENT",
         help=f"of {', '.join(task2_experiments.EXPERIMENTS)}; the last is not run in the profile cpu unless named",
     )  # fmt: skip
-    _precision_option(command, "all trainings")
+    _precision_option(command, "all trainings", "the profile's, float32")
     where = command.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="hand the runs to the workers of a Dask scheduler")
     where.add_argument("--workers", type=int, metavar="N", help="start so many local workers")
@@ -182,7 +182,7 @@ def build_parser():
     command.add_argument(
         "--only", nargs="+", choices=task5_eurosat.PARTS, metavar="PART", help=f"of {', '.join(task5_eurosat.PARTS)}"
     )
-    _precision_option(command, "search, preparation and steps")
+    _precision_option(command, "search, preparation and steps", "the profile's, float32")
     command.set_defaults(run=_task5)
 
     command = commands.add_parser("train", help="one network on one image set: train, test, describe")
@@ -229,6 +229,7 @@ def build_parser():
     command.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the table as CSV")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
     _abstain_option(command)
+    _precision_option(command, "the network", "the model's own")
     command.add_argument("--explain", type=pathlib.Path, metavar="DIR", help="write each image and its heat map there")
     command.set_defaults(run=_predict, needs_tensorflow=False)
 
@@ -255,6 +256,7 @@ def build_parser():
     command.add_argument(
         "--value-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="values that become 0 and 255"
     )
+    _precision_option(command, "the network", "the model's own")
     command.set_defaults(run=_map)
 
     command = commands.add_parser("export", help="write a model for other programs, checked against Keras")
@@ -501,7 +503,7 @@ def _predict(arguments):
     from tfproject.models import saved_models
 
     paths = evaluation.find_images(arguments.paths)
-    saved = saved_models.load(arguments.model)
+    saved = saved_models.load(arguments.model, arguments.precision)
     start = time.perf_counter()
     predictions = evaluation.predict_files(
         saved, paths, views=arguments.views, abstain_below=arguments.abstain_below
@@ -528,8 +530,9 @@ def _map(arguments):
 
     directory = arguments.out or arguments.scene.with_name(arguments.scene.stem + "-map")
     result = tools.map_scene(
-        saved_models.load(arguments.model), arguments.scene, directory, stride=arguments.stride, views=arguments.views,
-        batch_size=arguments.batch_size, bands=arguments.bands, value_range=arguments.value_range,
+        saved_models.load(arguments.model, arguments.precision), arguments.scene, directory, stride=arguments.stride,
+        views=arguments.views, batch_size=arguments.batch_size, bands=arguments.bands,
+        value_range=arguments.value_range,
     )  # fmt: skip
     print(result.summary["reading"])
     print(result.to_text())

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfproject.errors import UserError
+from tfproject.models.precision import with_policy
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 NORMALIZATIONS = (
@@ -306,21 +307,10 @@ def _checked_image_shape(model):
 
 
 def _anew(layer, name):
-    config = {**_in_float32(layer.get_config()), "name": name}
+    config = {**with_policy(layer.get_config(), "float32"), "name": name}
     if _has_own_activation(layer):
         config["activation"] = "linear"
     return type(layer).from_config(config)
-
-
-def _in_float32(config):
-    """A layer's configuration with every precision in it, also of layers inside it, made float32."""
-    if isinstance(config, dict):
-        if "DTypePolicy" in str(config.get("class_name")):
-            return "float32"
-        return {key: _in_float32(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return type(config)(_in_float32(value) for value in config)
-    return config
 
 
 def _copy_weights(layer, new):

@@ -8,6 +8,8 @@ import warnings
 import zipfile
 from typing import Any
 
+import numpy as np
+
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.native_log import native_log_silenced
@@ -23,6 +25,7 @@ class SavedModel:
         image_size: (height, width) of its images, in pixels.
         path: the `.keras` file.
         card: all that its JSON file says.
+        precision: what it was told to compute in; None is what it was saved in.
     """
 
     model: Any
@@ -30,22 +33,24 @@ class SavedModel:
     image_size: tuple[int, int]
     path: pathlib.Path
     card: dict
+    precision: str | None = None
 
 
-def load(path):
+def load(path, precision=None):
     """Load a model that `save` wrote, or any Keras model with such a JSON file beside it.
 
     Nothing but Keras' own layers is loaded, as a model file may come from anywhere and a Lambda layer is a program.
 
     Args:
         path: the `.keras` file; its class names are read from the `.json` file of the same name.
+        precision: float32, mixed_bfloat16 or mixed_float16 to compute in; None for what the model was saved in.
 
     Returns:
         SavedModel.
 
     Raises:
         UserError: if a file is missing or damaged, the model holds anything that is not Keras' own, or it does not
-            take RGB images of the named size and give one output per class.
+            take RGB images of the named size and give one output per class, or cannot compute in that precision.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -78,7 +83,9 @@ def load(path):
             f"{path} takes images of {height}x{width} and {path.stem}.json says {image_size[0]}x{image_size[1]}; "
             "put the JSON file that belongs to the model beside it."
         )
-    return SavedModel(model, class_names, image_size, path, card)
+    if precision:
+        model = _in_precision(model, precision, path)
+    return SavedModel(model, class_names, image_size, path, card, precision)
 
 
 def save(model, path, class_names, **card):
@@ -139,6 +146,19 @@ def _architecture(path):
         raise UserError(f"{path} is damaged or not a Keras model file; get or train it anew.") from error
     # Optimiser, loss and metrics are never loaded, so they may be anyone's.
     return {key: value for key, value in config.items() if key != "compile_config"}
+
+
+def _in_precision(model, precision, path):
+    from tfproject.models.precision import in_precision
+
+    try:
+        model = in_precision(model, precision)
+        model.predict(np.zeros((1, *model.input_shape[1:]), np.float32), verbose=0)
+    except Exception as error:  # whatever the layer or the device that cannot do it raises
+        raise UserError(
+            f"{path} cannot compute in {precision} here ({type(error).__name__}); leave it as the model has it."
+        ) from error
+    return model
 
 
 def _check_parts(config, path):

@@ -233,7 +233,7 @@ def _identity(saved_model, scene, stride, views, batch_size):
         "height": scene.height, "width": scene.width, "bands": list(scene.bands),
         "value_range": None if scene.value_range is None else list(scene.value_range), "reading": scene.reading,
         "window": list(saved_model.image_size), "stride": stride, "sharpness": SHARPNESS, "views": views,
-        "batch_size": batch_size,
+        "batch_size": batch_size, "precision": saved_model.precision,
         "class_names": list(saved_model.class_names),
     }  # fmt: skip
 

@@ -78,7 +78,7 @@ def measurements(recipe, build_model, image_shape, class_count):
     gpu = bool(tf.config.list_physical_devices("GPU"))
     precisions, compilers = (recipe.precision,), ("xla" if recipe.jit_compile is True else "plain",)
     if recipe.precision == "auto":
-        precisions = ("float32", "mixed_float16") if gpu else _precisions_of_the_processor()
+        precisions = ("float32", "mixed_float16") if gpu else precisions_of_the_processor()
     if recipe.jit_compile == "auto" and not gpu:  # on a GPU, XLA and deterministic kernels exclude each other
         compilers = ("plain", "xla")
     candidates = [f"{precision} {compiler}" for precision in precisions for compiler in compilers]
@@ -102,8 +102,8 @@ def measurements(recipe, build_model, image_shape, class_count):
     return known[key]
 
 
-def _precisions_of_the_processor():
-    """Without instructions for bfloat16 it would be emulated, many times slower; not even worth the measuring."""
+def precisions_of_the_processor():
+    """The precisions worth measuring on the CPU: without instructions for bfloat16, that is many times slower."""
     instructions = set(_instructions().split())
     if instructions and not instructions & {"avx512_bf16", "amx_bf16"}:
         return ("float32",)
