@@ -114,6 +114,18 @@ def test_what_is_finished_is_not_done_again_and_nothing_was_chosen_by_test_tiles
     assert sorted(ran) == sorted([*task5.PARTS, "spatial"])
 
 
+def test_another_recipe_for_vgg16_asks_for_nothing_else_anew(tmp_path, monkeypatch):
+    def questions(size):
+        return {part: task5.Task("toy", size, tmp_path).question(part) for part in task5.PARTS}
+
+    before = questions(SMALL)
+    monkeypatch.setattr(task5, "VGG16", dataclasses.replace(task5.VGG16, learning_rate=0.5))
+    after, wider = questions(SMALL), questions(dataclasses.replace(SMALL, vgg16_options={"width": 0.5}))
+    assert [part for part in task5.PARTS if after[part] != before[part]] == ["vgg16"]
+    assert [part for part in task5.PARTS if wider[part] != after[part]] == ["vgg16"]
+    assert all(questions(dataclasses.replace(SMALL, trials=3))[part] != before[part] for part in task5.PARTS)
+
+
 def test_its_numbers_are_those_of_the_runs(finished):
     from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 

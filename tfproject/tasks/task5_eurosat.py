@@ -187,8 +187,13 @@ class Task:
 
     def question(self, part):
         """What a part's answer depends on, JSON values: of another question's answer nothing is taken."""
-        asked = {"data": self.data, "options": self.options, "profile": dataclasses.asdict(self.size),
-                 "recipe": LAND_COVER.to_json(), "vgg16": [VGG16_HEAD.to_json(), VGG16.to_json()]}  # fmt: skip
+        size = dataclasses.asdict(self.size)
+        asked = {"data": self.data, "options": self.options, "recipe": LAND_COVER.to_json()}
+        if part == "vgg16":
+            asked["vgg16"] = [VGG16_HEAD.to_json(), VGG16.to_json()]
+        else:
+            size = {name: value for name, value in size.items() if not name.startswith("vgg16")}
+        asked["profile"] = size
         if part == "analysis":
             asked["runs"] = [name for name in self.names("random") + self.names("spatial") if self.scored(name)]
         return json.loads(json.dumps(asked))
