@@ -126,11 +126,17 @@ def test_any_class_can_be_asked_for(model, images, monkeypatch):
         assert_same(maps[method], reference(method, model, images, classes, **options))
 
 
-def test_the_maps_of_an_earlier_layer(model, images):
-    maps = attribute(model, images, methods=CAMS, layer="conv1")
+def reference_at(layer, method, model, images):
+    return reference(
+        method, model, images, predicted(model, images), penultimate_layer=layer, seek_penultimate_conv_layer=False
+    )
+
+
+@pytest.mark.parametrize("convolution, activated", [("conv1", "conv1"), ("conv2", "leaky")])
+def test_the_maps_of_an_earlier_layer_are_those_after_its_activation(convolution, activated, model, images):
+    maps = attribute(model, images, methods=CAMS, layer=convolution)
     for method in CAMS:
-        expected = reference(method, model, images, predicted(model, images), penultimate_layer="conv1")
-        assert_same(maps[method], expected)
+        assert_same(maps[method], reference_at(activated, method, model, images), ROUNDING[method])
 
 
 def branches():

@@ -250,6 +250,7 @@ def test_rank_correlation_is_spearmans():
     assert found[1] == pytest.approx(1)  # the sign does not count
     flat = np.zeros_like(a)
     np.testing.assert_array_equal(faithfulness.rank_correlation(a, flat), 0)
+    np.testing.assert_array_equal(faithfulness.rank_correlation(flat, b), 1)  # it said nothing from the beginning
     np.testing.assert_array_equal(faithfulness.rank_correlation(flat, flat), 1)
 
 

@@ -22,23 +22,26 @@ def attribute(
 ):  # fmt: skip
     """Heat maps of what in each image speaks for its class.
 
-    The maps are those of tf-keras-vis with its default options on a model whose final softmax is taken off
-    (`ReplaceToLinear`): for each image from 0 at its least to 1 at its most important pixel; a map without any
+    The maps are those of tf-keras-vis with its defaults on a model whose final softmax is taken off
+    (`ReplaceToLinear`), and for the class activation maps the layer that they look at given as `penultimate_layer`: for
+    each image from 0 at its least to 1 at its most important pixel; a map without any
     difference is 0 everywhere. The map of an image does not depend on the others. One pass forward and one backward
     serve "gradients", "gradcam", "gradcam++" and "layercam" together.
 
     "gradients" and "smoothgrad" are the largest absolute derivative of the class's logit over the colours of a pixel.
-    The others weight the channels of a convolution's output: its own, after an activation that is part of the layer,
-    before one that is a layer of its own. Score-CAM weights a channel with the class's probability when the image is
-    multiplied by the channel's map; a channel that is 0 everywhere adds nothing and is not computed.
+    The others weight the channels of a convolution after the normalisation and activation that follow it, as a channel
+    says something where it is active; tf-keras-vis left alone takes it before those that are layers of their own, where
+    the sum of the channels is often below 0 everywhere and the map is empty. Score-CAM weights a channel with the
+    class's probability when the image is multiplied by the channel's map; a channel that is 0 everywhere adds nothing
+    and is not computed.
 
     Args:
         model: a keras.Model that `lay_open` takes, or a Network.
         images: uint8 or float, shape (n, h, w, channels), as the model takes them.
         classes: int, shape (n,), the class that each map is for; the predicted ones if None.
         methods: some of METHODS.
-        layer: name of the convolution that the class activation maps look at; if None the last Conv2D, as
-            tf-keras-vis has it, that has more than one position.
+        layer: name of the convolution whose channels the class activation maps look at; if None the last Conv2D that
+            has more than one position.
         batch_size: images a step; if None about half a million pixels a step. Memory depends on this alone.
         samples: SmoothGrad's noisy copies of each image.
         noise: the standard deviation of SmoothGrad's noise, as a share of each image's range of values.
@@ -138,7 +141,7 @@ def feature_map(network, layer=None):
                 f"{', '.join(CLASS_ACTIVATION_MAPS)} need; give methods=('gradients', 'smoothgrad')."
             )
         unit_layer = (plain or with_places)[-1]
-    return unit_layer.own
+    return unit_layer.output
 
 
 def class_probabilities(network):

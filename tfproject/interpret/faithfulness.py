@@ -90,9 +90,10 @@ def sanity_check(
     """Randomise a network's weights layer by layer from the top and see whether its maps change.
 
     A map that stays the same when all that the network has learnt is gone shows the image, as an edge detector would,
-    and says nothing of the network. The classes stay those of the trained network. Weights are drawn from the layer's
-    own initialisers, as before a training. A method passes if, with every layer randomised, the 95 % interval of the
-    mean rank correlation lies below SIMILAR. The interval is over the images, for the weights drawn.
+    and says nothing of the network; nor does one that is the same everywhere, which counts as one that stays. The
+    classes stay those of the trained network. Weights are drawn from the layer's own initialisers, as before a
+    training. A method passes if, with every layer randomised, the 95 % interval of the mean rank correlation lies below
+    SIMILAR. The interval is over the images, for the weights drawn.
 
     Args:
         model: a keras.Model that `lay_open` takes, or a Network; stays as it is.
@@ -289,10 +290,12 @@ def interval(values, seed=0):
 def rank_correlation(maps, others):
     """Spearman's correlation of the pixels of each two maps, by absolute value.
 
-    Of a map without differences there is none: 1 if neither map has any, as nothing has changed, else 0.
+    Of a map without differences there is none: 1 if it is the first, which says nothing that could be lost, and 0 if
+    only the other is.
 
     Args:
-        maps, others: float, shape (n, h, w).
+        maps: float, shape (n, h, w), those of the trained network.
+        others: the same, those to compare with.
 
     Returns:
         float64, shape (n,).
@@ -301,7 +304,7 @@ def rank_correlation(maps, others):
     for i, pair in enumerate(zip(maps, others)):
         a, b = (stats.rankdata(np.abs(m)) for m in pair)
         flat = [np.ptp(ranks) == 0 for ranks in (a, b)]
-        found[i] = float(all(flat)) if any(flat) else np.corrcoef(a, b)[0, 1]
+        found[i] = float(flat[0]) if any(flat) else np.corrcoef(a, b)[0, 1]
     return found
 
 

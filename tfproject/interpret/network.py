@@ -43,7 +43,6 @@ class UnitLayer:
         output: what the units say: the weighted sum after the normalisation and the activation that follow it directly;
             the logits for the layer that gives them. A KerasTensor of shape (None, h, w, units) or (None, units).
         raw: the weighted sum itself, of the same shape.
-        own: what the layer gave in the model that was laid open: `raw` after an activation that was part of the layer.
         units: how many.
     """
 
@@ -52,7 +51,6 @@ class UnitLayer:
     layer: keras.layers.Layer
     output: keras.KerasTensor
     raw: keras.KerasTensor
-    own: keras.KerasTensor
     units: int
 
 
@@ -158,8 +156,8 @@ def lay_open(model):
     logits = _logits(output)
     consumers = _consumers(flat)
     unit_layers = tuple(
-        UnitLayer(name, kind, layer, _activated(raw, consumers, logits), raw, own, raw.shape[-1])
-        for name, kind, layer, raw, own in unrolling.unit_calls
+        UnitLayer(name, kind, layer, _activated(raw, consumers, logits), raw, raw.shape[-1])
+        for name, kind, layer, raw in unrolling.unit_calls
     )
     return Network(flat, logits, unit_layers, image_shape, output.shape[-1])
 
@@ -174,8 +172,7 @@ class _Unrolling:
     """Calls a model's layers anew, those of nested models in the place of these.
 
     Attributes:
-        unit_calls: (name, kind, layer, raw, own) of each call of a convolution or dense layer, in order; the last two
-            are KerasTensors, see UnitLayer.
+        unit_calls: (name, kind, layer, raw) of each call of a convolution or dense layer, in order; see UnitLayer.
     """
 
     def __init__(self, model):
@@ -244,13 +241,12 @@ class _Unrolling:
             y = new(*args, **kwargs)
         if self.left_out[id(layer)]:
             return _first(args, kwargs)
-        own = self._activate(layer, y)
         if kind := _kind(new, y):
             name = self.paths[id(layer)]
             self.calls[name] += 1
             number = f"#{self.calls[name]}" if self.calls[name] > 1 else ""
-            self.unit_calls.append((name + number, kind, new, y, own))
-        return own
+            self.unit_calls.append((name + number, kind, new, y))
+        return self._activate(layer, y)
 
     def _activate(self, layer, y):
         if not _has_own_activation(layer) or layer.activation is keras.activations.linear:
