@@ -138,6 +138,52 @@ def test_16_bit_grey_big_endian_tiff(tmp_path):
     assert np.array_equal(decode_image(path)[..., 0], values // 257)
 
 
+def test_16_bit_colours(tmp_path):
+    """A PNG file's run from 0 to 65535; a TIFF file's may be reflectances, which would come out black."""
+    values = np.linspace(0, 65535, 6 * 5 * 3).astype(">u2").reshape(6, 5, 3)
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 5, 6, 16, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert np.array_equal(decode_image(png), values >> 8)
+    for planar in (1, 2):
+        path = tmp_path / f"{planar}.tif"
+        tifffile_like(path, values.astype("<u2"), planar)
+        with Image.open(path) as image:
+            assert image.mode == "RGB"  # Pillow sees nothing odd
+        assert "16-bit colours, whose range is not known" in reason_of(path)
+
+
+def tifffile_like(path, values, planar):
+    """An uncompressed 16-bit RGB TIFF file, its colours together (1) or apart (2)."""
+    height, width, _ = values.shape
+    data = values.tobytes() if planar == 1 else np.ascontiguousarray(np.moveaxis(values, -1, 0)).tobytes()
+    count = 1 if planar == 1 else 3
+    entries = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 200), (259, 3, 1, 1), (262, 3, 1, 2),
+               (273, 4, count, 400 if count == 1 else 220), (277, 3, 1, 3), (278, 3, 1, height),
+               (279, 4, count, len(data) if count == 1 else 240), (284, 3, 1, planar)]  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    content = bytearray(400)
+    content[:8] = b"II*\0" + struct.pack("<I", 8)
+    content[8 : 10 + len(directory)] = struct.pack("<H", len(entries)) + directory
+    content[200:206] = struct.pack("<3H", 16, 16, 16)
+    plane = len(data) // 3
+    content[220:232] = struct.pack("<3I", *(400 + i * plane for i in range(3)))
+    content[240:252] = struct.pack("<3I", plane, plane, plane)
+    path.write_bytes(bytes(content) + data)
+
+
+def test_a_tiff_file_of_many_bands_is_named_as_what_it_is(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "width": 8, "height": 8, "count": 13, "dtype": "uint16"}
+    with rasterio.open(tmp_path / "bands.tif", "w", **profile) as tiff:
+        tiff.write(np.ones((13, 8, 8), np.uint16))
+    assert "tfproject map" in reason_of(tmp_path / "bands.tif")
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pixels_without_a_known_range_are_refused(tmp_path, mode):
     path = tmp_path / "a.tif"

@@ -188,6 +188,38 @@ def test_no_data_stays_no_data(model, tmp_path, kind):
     assert result.summary["no_data_pixels"] == known.size - known_in_given.sum()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_other_bands_do_not_say_what_is_no_data(tmp_path, dtype):
+    """An elevation without gaps, an alpha band among five, and no-data values of one band are all heeded rightly."""
+    image = np.full((6, 7, 5), 100, dtype)
+    image[:, :, 3], image[:, :, 4] = 50, 255  # elevation, alpha
+    image[0, :, :3] = 0  # no data in all three
+    image[1, :, 0] = 0  # in one: a dark pixel of whole numbers, none of fractions
+    image[2, :, 3] = 0  # in the elevation alone
+    image[3, :, 4] = 0  # transparent
+    path = write(tmp_path / "scene.tif", image, photometric="MINISBLACK", nodata=0)
+    with rasterio.open(path, "r+") as tiff:
+        tiff.colorinterp = [*tiff.colorinterp[:4], rasterio.enums.ColorInterp.alpha]
+    with scenes.open_scene(path, (1, 2, 3), (0, 255)) as scene:
+        known = scene.rows(0, 6)[1]
+    rows = [False, dtype is np.uint8, True, False, True, True]
+    np.testing.assert_array_equal(known, np.repeat(np.array(rows)[:, None], 7, axis=1))
+
+
+def test_a_georeference_that_came_later_is_not_overlooked(model, tmp_path):
+    Image.fromarray(mosaic(np.zeros((2, 2), int))).save(tmp_path / "scene.png")
+    assert map_scene(model, tmp_path / "scene.png", tmp_path / "map").summary["crs"] is None
+    (tmp_path / "scene.pgw").write_text("10\n0\n0\n-10\n500005\n4599995\n")
+    placed = map_scene(model, tmp_path / "scene.png", tmp_path / "map")
+    assert placed.computed and placed.summary["transform"][0] == 40
+    assert not map_scene(model, tmp_path / "scene.png", tmp_path / "map").computed
+
+
+def test_a_name_with_dollars(model, tmp_path):
+    scene = write(tmp_path / "$x_$ $.tif", mosaic(np.zeros((2, 2), int)))
+    assert map_scene(model, scene, tmp_path / "map").computed
+
+
 def test_a_scene_without_any_data(model, tmp_path):
     image = np.full((40, 40, 3), 9, np.uint8)
     result = map_scene(model, write(tmp_path / "s.tif", image, nodata=9), tmp_path / "map")
@@ -261,6 +293,10 @@ def test_degrees_are_no_area_and_feet_are_feet(model, tmp_path):
     image = mosaic(np.zeros((2, 2), int))
     degrees = write(tmp_path / "a.tif", image, Affine(1e-4, 0, 5, 0, -1e-4, 50), "EPSG:4326")
     assert map_scene(model, degrees, tmp_path / "a").summary["areas"][0]["hectares"] is None
+    mercator = write(tmp_path / "m.tif", image, crs="EPSG:3857")  # where a hectare in the north has four
+    assert map_scene(model, mercator, tmp_path / "m").summary["areas"][0]["hectares"] is None
+    metres = map_scene(model, write(tmp_path / "u.tif", image), tmp_path / "u").summary["areas"][0]["square_metres"]
+    assert metres == pytest.approx(32 * 32 * 100)
     feet = write(tmp_path / "b.tif", image, Affine(0, 3, 1000, 2, 0, 2000), "EPSG:2263")  # turned by a right angle too
     area = map_scene(model, feet, tmp_path / "b").summary["areas"][0]["square_metres"]
     assert area == pytest.approx(32 * 32 * 6 * 0.3048006096**2)
@@ -294,8 +330,10 @@ def test_what_is_no_scene_is_one_sentence(model, tmp_path):
     cases = {
         "no.tif": {}, "text.tif": {}, "link.vrt": {}, "grey.png": {}, "short.tif": {},
         "/vsicurl/http://localhost/a.tif": {}, "scene.tif": {"stride": 5}, "./scene.tif": {"bands": (1, 2, 4)},
-        "../" + tmp_path.name + "/scene.tif": {"views": 3},
+        "../" + tmp_path.name + "/scene.tif": {"views": 3}, ".//scene.tif": {"value_range": (0, float("inf"))},
+        b"n\xff.tif".decode(errors="surrogateescape"): {},
     }  # fmt: skip
+    (tmp_path / [*cases][-1]).write_bytes(scene.read_bytes())
     for i, (name, options) in enumerate(cases.items()):
         with pytest.raises(UserError) as error:
             map_scene(model, tmp_path / name, tmp_path / f"map{i}", **options)

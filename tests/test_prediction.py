@@ -106,6 +106,16 @@ class TestSavedModels:
         again = saved_models.load(saved_models.save(brain.model, tmp_path / "brain.keras", CLASSES), "float32")
         np.testing.assert_array_equal(again.model.predict(images, verbose=0), expected)
 
+    def test_a_description_that_fills_the_memory_is_refused(self, saved, tmp_path):
+        with zipfile.ZipFile(saved) as archive:
+            weights = archive.read("model.weights.h5")
+        with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", b" " * (saved_models.MAX_CONFIG_BYTES + 1))
+            archive.writestr("model.weights.h5", weights)
+        with pytest.raises(UserError, match="damaged") as error:
+            saved_models.load(tmp_path / "bomb.keras")
+        assert one_sentence(error)
+
     def test_a_precision_that_there_is_not_is_one_sentence(self, saved):
         with pytest.raises(UserError, match="cannot compute in float7 here") as error:
             saved_models.load(saved, "float7")

@@ -50,7 +50,7 @@ def address(model):
     return served(model)
 
 
-def served(model):
+def served(model, **options):
     """The address of a real server on a port of its own."""
     found = []
     here = threading.Event()
@@ -59,7 +59,8 @@ def served(model):
         found.append(url)
         here.set()
 
-    threading.Thread(target=serving.serve, args=(model,), kwargs={"port": 0, "announce": announce}, daemon=True).start()
+    options |= {"port": 0, "announce": announce}
+    threading.Thread(target=serving.serve, args=(model,), kwargs=options, daemon=True).start()
     assert here.wait(60)
     for _ in range(100):
         try:
@@ -160,6 +161,16 @@ def test_what_is_no_image_is_refused(client):
     assert post(client, whole).status_code == 200
 
 
+def test_a_small_image_in_a_huge_tile_is_refused(client):
+    entries = [(256, 3, 64), (257, 3, 64), (258, 3, 8), (259, 3, 1), (262, 3, 1), (277, 3, 1),
+               (322, 4, 26_000), (323, 4, 26_000), (324, 4, 8), (325, 4, 100)]  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
+    with Image.open(io.BytesIO(tiff)) as image:
+        assert image.size == (64, 64)
+    assert refused(post(client, tiff, "image/tiff"), 413)
+
+
 def test_what_is_too_large_is_refused(client):
     assert refused(post(client, b"x" * 300_001), 413)
     sent = []
@@ -191,6 +202,10 @@ def test_other_addresses_methods_and_sites_are_refused(client):
     assert refused(post(client, image, Origin="http://evil.example"), 403)
     assert refused(post(client, image, Origin="null"), 403)
     assert post(client, image, Origin="http://localhost:8765").status_code == 200
+    for site in ("cross-site", "same-site"):  # a picture or frame on another page, which names no origin
+        for purpose in ("image", "iframe"):
+            assert refused(client.get("/", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": purpose}), 403)
+        assert client.get("/", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "document"}).status_code == 200
 
 
 def test_a_failure_is_a_sentence_and_the_next_image_is_answered(client, monkeypatch):
@@ -258,9 +273,25 @@ def test_it_stays_up_under_garbage(address):
         connection.close()
 
 
+def test_another_spelling_of_the_loopback_address_is_no_way_around_the_check_of_names(model):
+    address = served(model, host="127.1")
+    assert address.startswith("http://127.0.0.1:")
+    assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_who_says_nothing_is_hung_up_on(model, monkeypatch):
+    monkeypatch.setattr(serving, "WAIT_SECONDS", 0.5)
+    port = int(served(model).rstrip("/").rpartition(":")[2])
+    for beginning in (b"", b"GET / HTTP/1.1\r\nHost: loc"):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(beginning)
+            assert connection.recv(1) == b""
+
+
 def test_an_address_in_use_is_one_sentence(model, address):
     port = int(address.rstrip("/").rpartition(":")[2])
-    for host, number in (("127.0.0.1", port), ("no.such.host.invalid", 8765), ("127.0.0.1", 70_000)):
+    cases = (("127.0.0.1", port), ("no.such.host.invalid", 8765), ("127.0..1", 8765), ("127.0.0.1", 70_000))
+    for host, number in cases:
         with pytest.raises(UserError) as error:
             serving.serve(model, host, number)
         assert str(error.value).endswith(".") and "\n" not in str(error.value)

@@ -528,7 +528,7 @@ def _map(arguments):
     from tfproject import tools
     from tfproject.models import saved_models
 
-    directory = arguments.out or arguments.scene.with_name(arguments.scene.stem + "-map")
+    directory = arguments.out or arguments.scene.parent / (arguments.scene.stem + "-map")
     result = tools.map_scene(
         saved_models.load(arguments.model, arguments.precision), arguments.scene, directory, stride=arguments.stride,
         views=arguments.views, batch_size=arguments.batch_size, bands=arguments.bands,
@@ -559,9 +559,12 @@ def _serve(arguments):
     from tfproject import tools
     from tfproject.models import saved_models
 
-    signal.signal(signal.SIGINT, lambda *_: None)  # the server ends itself
+    def announce(address):
+        signal.signal(signal.SIGINT, lambda *_: None)  # from here on the server ends itself
+        print(address)
+
     saved = saved_models.load(arguments.model)
-    tools.serve(saved, arguments.host, arguments.port, abstain_below=arguments.abstain_below)
+    tools.serve(saved, arguments.host, arguments.port, abstain_below=arguments.abstain_below, announce=announce)
 
 
 def _profile_model(arguments):

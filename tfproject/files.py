@@ -10,6 +10,8 @@ from tfproject.errors import UserError
 def write_atomically(path, content):
     """Write bytes or text so that a reader sees the old file or the new one, never a part, even after a power cut.
 
+    A link stays and what it leads to is replaced; a device such as /dev/stdout is written to.
+
     Raises:
         UserError: if the file cannot be written; what was there before is still there.
     """
@@ -18,6 +20,11 @@ def write_atomically(path, content):
         content = content.encode()
     temporary = None
     try:
+        if path.exists() and (not path.is_file() or path.is_relative_to("/dev")):
+            with open(path, "wb") as file:  # a folder refuses
+                file.write(content)
+            return
+        path = pathlib.Path(os.path.realpath(path))
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -34,7 +34,9 @@ class UnreadableImage(Exception):
 def decode_image(source, size=None):
     """One image as RGB.
 
-    The EXIF orientation is applied, transparent parts are laid on white, 16-bit grey values v become v // 257.
+    The EXIF orientation is applied, transparent parts are laid on white, 16-bit grey values v become v // 257. Of the
+    16-bit colours of a PNG file the upper 8 bits are taken; those of TIFF files, which may be reflectances of any
+    range, are refused.
 
     Args:
         source: a path, or the bytes of an image file.
@@ -130,18 +132,42 @@ def _decode(source, size):
 def _decode_stream(stream, size):
     try:
         with Image.open(stream, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if pixels_in_memory(image) > MAX_PIXELS:
                 raise UnreadableImage(_too_large(f"{image.width} x {image.height}"))
+            _check_depth(image)
             pixels = _to_rgb(ImageOps.exif_transpose(image))
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
+        stream.seek(0)
+        if stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            raise UnreadableImage(
+                "a TIFF file whose bands or pixels are of another kind; save it as RGB with 8 bits, or give it to "
+                "`tfproject map` if it is a scene"
+            ) from error
         raise UnreadableImage("not an image (no readable header of a JPEG, PNG, TIFF, BMP, WebP or GIF)") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(_too_large("its header says far more")) from error
     except Exception as error:  # Pillow's readers raise nearly anything on a damaged file, down to struct.error.
         raise UnreadableImage(f"damaged: {error or type(error).__name__}") from error
     return pixels if size is None else resize(pixels, size)
+
+
+def pixels_in_memory(image):
+    """How many pixels decoding an open Pillow image takes: a TIFF file's tiles may be far larger than the image."""
+    tags = getattr(image, "tag_v2", {})
+    tile = [int(tags.get(tag, 0)) for tag in (322, 323)]  # width and length
+    return max(image.width * image.height, tile[0] * tile[1])
+
+
+def _check_depth(image):
+    """Refuse what Pillow would read as 8 or 16 bits though it is not."""
+    bits = tuple(getattr(image, "tag_v2", {}).get(258, ()))  # of each sample
+    if bits and max(bits) > 8 and (len(bits) > 1 or max(bits) not in (16, 32)):
+        kind = f"{max(bits)}-bit {'colours' if len(bits) > 1 else 'grey values'}"
+        raise UnreadableImage(
+            f"{kind}, whose range is not known; save it with 8 bits, or give it to `tfproject map` if it is a scene"
+        )
 
 
 def _too_large(found):

@@ -139,7 +139,7 @@ def find_images(paths):
         A list of pathlib.Path, each file once; a folder's files sorted by name.
 
     Raises:
-        UserError: if a path does not exist or a folder holds no image.
+        UserError: if a path does not exist, a folder cannot be read or it holds no image.
     """
     found = {}
     for path in map(pathlib.Path, paths):
@@ -283,8 +283,12 @@ def _decoded_batches(paths, size, batch_size):
 
 
 def _images_below(folder):
+    def unreadable(error):
+        reason = error.strerror or error
+        raise UserError(f"The folder {error.filename} cannot be read ({reason}); leave it out, or let it be read.")
+
     # Links to folders are not followed: they may lead in circles.
-    for current, subfolders, names in os.walk(folder):
+    for current, subfolders, names in os.walk(folder, onerror=unreadable):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
             if not name.startswith(".") and pathlib.Path(name).suffix.lower() in IMAGE_EXTENSIONS:

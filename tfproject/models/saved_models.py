@@ -14,6 +14,8 @@ from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.native_log import native_log_silenced
 
+MAX_CONFIG_BYTES = 64_000_000  # of a model's description once unpacked; those of keras.applications have 0.5 MB
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SavedModel:
@@ -138,7 +140,7 @@ def _architecture(path):
     """The model's configuration, read without building anything; a damaged file is found out by its checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
+            if archive.getinfo("config.json").file_size > MAX_CONFIG_BYTES or archive.testzip() is not None:
                 raise zipfile.BadZipFile
             archive.getinfo("model.weights.h5")
             config = dict(json.loads(archive.read("config.json")))

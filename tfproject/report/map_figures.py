@@ -21,6 +21,7 @@ def land_cover_map(classes, class_names, shares, title):
     Returns:
         A matplotlib Figure.
     """
+    matplotlib.rcParams["text.parse_math"] = False  # names may hold dollars; the style is put back afterwards
     colours = class_colours(class_names)
     table = np.array([matplotlib.colors.to_rgb(c) for c in ("white", *colours.values())])
     height, width = classes.shape

@@ -229,7 +229,9 @@ def _identity(saved_model, scene, stride, views, batch_size):
     """All that the window's probabilities depend on."""
     return {
         "model": str(saved_model.path.name), "model_sha256": _sha256(saved_model.path),
-        "scene": str(scene.path.name), "scene_sha256": _sha256(scene.path),
+        "scene": str(scene.path.name), "scene_sha256": {path.name: _sha256(path) for path in scene.files},
+        "georeference": [scene.crs and scene.crs.to_wkt(), scene.transform and list(scene.transform)[:6]],
+        "no_data": list(map(str, scene.dataset.nodatavals)),
         "height": scene.height, "width": scene.width, "bands": list(scene.bands),
         "value_range": None if scene.value_range is None else list(scene.value_range), "reading": scene.reading,
         "window": list(saved_model.image_size), "stride": stride, "sharpness": SHARPNESS, "views": views,

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import re
 import warnings
 from typing import Any
 
@@ -18,6 +19,7 @@ DRIVERS = {
 CACHE_MEGABYTES = 256  # GDAL's own cache of decoded blocks; by default a share of the machine's memory
 SAMPLE_SIDE = 1024  # pixels: of the reduced scene from which the range of values is read
 PERCENTILES = (2, 98)
+MERCATOR = re.compile(r'(PROJECTION|METHOD)\["(Mercator|Popular Visualisation Pseudo)')  # not the transverse one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,9 +69,16 @@ class Scene:
         pixels = values if self.value_range is None else _scaled(values, *self.value_range)
         return np.moveaxis(np.where(known, pixels, 0), 0, -1), known
 
+    @property
+    def files(self):
+        """The scene's file, and that of its mask where it has one: pathlib.Paths."""
+        return (self.path, *(pathlib.Path(name) for name in self.dataset.files if name.endswith(".msk")))
+
     def pixel_area(self):
-        """Square metres of a pixel; None unless the CRS is projected."""
+        """Square metres of a pixel; None unless the CRS is projected, and in Mercator's, which enlarges the north."""
         if self.crs is None or self.transform is None or not self.crs.is_projected:
+            return None
+        if MERCATOR.search(self.crs.to_wkt()):
             return None
         return abs(self.transform.determinant) * self.crs.linear_units_factor[1] ** 2
 
@@ -105,10 +114,13 @@ def open_scene(path, bands=None, value_range=None):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
             dataset = stack.enter_context(rasterio.open(path.resolve(), driver=_driver(path)))
-        except (rasterio.errors.RasterioError, OSError, KeyError) as error:
+            crs = dataset.crs
+        except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, KeyError) as error:
             raise UserError(
                 f"{path} cannot be read as a scene; give a whole GeoTIFF, JPEG 2000, PNG or JPEG file."
             ) from error
+        except UnicodeEncodeError as error:
+            raise UserError(f"{path!r} has a name that is no UTF-8, which GDAL cannot open; rename it.") from error
         bands = _bands(dataset, path, bands)
         kinds = {np.dtype(dataset.dtypes[band - 1]) for band in bands}
         if any(kind.kind not in "uif" for kind in kinds):
@@ -116,12 +128,12 @@ def open_scene(path, bands=None, value_range=None):
         found = value_range
         if value_range is None and kinds != {np.dtype(np.uint8)}:
             found = _range(dataset, bands, path)
-        elif value_range is not None and not value_range[0] < value_range[1]:
+        elif value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
             raise UserError(f"The values {value_range[0]} to {value_range[1]} are no range; give a low and a high one.")
-        placed = dataset.crs is not None or not dataset.transform.is_identity
+        placed = crs is not None or not dataset.transform.is_identity
         yield Scene(
             path=path, height=dataset.height, width=dataset.width, bands=bands, value_range=found,
-            crs=dataset.crs, transform=dataset.transform if placed else None,
+            crs=crs, transform=dataset.transform if placed else None,
             reading=_reading(bands, dataset, found, value_range), dataset=dataset,
         )  # fmt: skip
 
@@ -150,10 +162,18 @@ def _bands(dataset, path, bands):
     )
 
 
-def _known(dataset, bands, values, **place):
-    known = dataset.dataset_mask(**place) > 0
-    if values.dtype.kind == "f":
-        known &= np.isfinite(values).all(axis=0)
+def _known(dataset, bands, values, out_shape=None, **place):
+    """Where the three bands say something, whatever the file's other bands do: bool (h, w).
+
+    A whole number that stands for no data may come by itself in a dark pixel, so of these one band that has another is
+    enough; fractions must all have a value.
+    """
+    masks = dataset.read_masks(bands, out_shape=None if out_shape is None else (len(bands), *out_shape), **place) > 0
+    floats = values.dtype.kind == "f"
+    known = (masks & np.isfinite(values)).all(axis=0) if floats else masks.any(axis=0)
+    for band, meaning in enumerate(dataset.colorinterp, start=1):
+        if meaning.name == "alpha":  # GDAL itself heeds it only in files of two and of four bands
+            known &= dataset.read(band, out_shape=out_shape, **place) > 0
     return known
 
 

@@ -14,7 +14,7 @@ import urllib.parse
 import numpy as np
 from PIL import Image
 
-from tfproject.data.decoding import FORMATS, UnreadableImage, decode_image, resize
+from tfproject.data.decoding import FORMATS, UnreadableImage, decode_image, pixels_in_memory, resize
 from tfproject.errors import UserError
 from tfproject.evaluation.prediction import threshold
 from tfproject.tools.heat_maps import heat_picture
@@ -71,16 +71,17 @@ def serve(saved_model, host="127.0.0.1", port=8765, *, abstain_below=None, annou
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{host}, port {port}, cannot be used ({reason}); name another address or port.") from error
     with listener:
-        app = build_app(saved_model, host, abstain_below=abstain_below)
-        name = f"[{host}]" if ":" in host else host
-        announce(f"http://{name}:{listener.getsockname()[1]}/")
+        bound, number = listener.getsockname()[:2]  # a name such as 127.1 may stand for a loopback address too
+        app = build_app(saved_model, bound, abstain_below=abstain_below)
+        name = bound if _is_loopback(bound) else host
+        announce(f"http://{f'[{name}]' if ':' in name else name}:{number}/")
         config = uvicorn.Config(
             app, log_level="error", access_log=False, server_header=False, limit_concurrency=MAX_CONNECTIONS,
-            timeout_keep_alive=5, timeout_graceful_shutdown=3, http="h11", ws="none", proxy_headers=False,
+            timeout_keep_alive=5, timeout_graceful_shutdown=3, http=_protocol(), ws="none", proxy_headers=False,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listener])
 
@@ -235,7 +236,7 @@ def _decoded(content, max_pixels, size):
     too_many = Refused(413, f"The image has too many pixels; give one of at most {max_pixels / 1e6:g} million.")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            pixels = image.width * image.height
+            pixels = pixels_in_memory(image)
     except Image.DecompressionBombError:
         raise too_many from None
     except Exception:  # Pillow's readers raise nearly anything on a damaged file
@@ -260,6 +261,10 @@ def _check_origin(headers, host):
     name = _host_of("//" + headers.get("host", ""))
     if _is_loopback(host) and not _is_loopback(name):
         raise Refused(403, "The page is served under the name localhost only; go there.")
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and (
+        headers.get("sec-fetch-dest") != "document"  # a link that is followed to here
+    ):
+        raise Refused(403, "The request comes from another site's page; go to this one's.")
     origin = headers.get("origin")
     if origin is not None and urllib.parse.urlsplit(origin).netloc != headers.get("host"):
         raise Refused(403, "The request comes from another site's page; go to this one's.")
@@ -277,6 +282,18 @@ def _is_loopback(name):
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _protocol():
+    """uvicorn's HTTP, which hangs up on whoever has sent no whole request WAIT_SECONDS after connecting."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Impatient(H11Protocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.loop.call_later(WAIT_SECONDS, lambda: self.cycle or transport.close())
+
+    return Impatient
 
 
 def _rate_limit(burst=BURST, per_second=PER_SECOND, addresses=1000):

@@ -1,0 +1,33 @@
+"""Writing takes nothing away but the old content of the file that is meant."""
+
+import os
+import threading
+
+import pytest
+
+from tfproject.errors import UserError
+from tfproject.files import write_atomically
+
+
+def test_a_link_stays_a_link_and_its_file_is_written(tmp_path):
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "latest.csv").symlink_to("real.csv")
+    write_atomically(tmp_path / "latest.csv", "new")
+    assert (tmp_path / "latest.csv").is_symlink() and (tmp_path / "real.csv").read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["latest.csv", "real.csv"]
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    pipe, found = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()), daemon=True)
+    reader.start()
+    write_atomically(pipe, "content")
+    reader.join(10)
+    assert found == ["content"] and not pipe.is_file()
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(UserError, match="cannot be written"):
+        write_atomically(tmp_path, "content")
+    assert tmp_path.is_dir()
