@@ -80,6 +80,8 @@ def test_help_answers_at_once_without_tensorflow():
         (["task5", "--publish"], "publish from the folder of tfproject's own repository"),
         (["train", "--split-files", "{tmp}/lists"], "lists"),
         (["data", "check", "{tmp}/nowhere"], "nowhere"),
+        (["task2", "--run-dir", "{tmp}/text.json"], "text.json cannot be read or written (File exists)"),
+        (["map", "{model}", "."], "There is no file ."),
     ],
 )
 def test_a_mistake_is_answered_by_one_sentence_and_code_2(

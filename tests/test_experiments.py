@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -302,6 +303,39 @@ def test_the_six_studies_are_well_made(profile):
         batch_size = {v.name: v.recipe.learning_rate for v in studies[1].variations}
         assert batch_size["512"] == batch_size["128"] == batch_size["512, scaled"] / 4
         assert studies[5].published == task2_experiments.PUBLISHED
+
+
+def test_numbers_of_cifar10_stand_beside_nothing_else(monkeypatch, tmp_path):
+    published = {}
+    monkeypatch.setattr(
+        "tfproject.experiments.run_study",
+        lambda study, **_: published.update({study.image_options["name"]: study.experiments[5]}),
+    )
+    for name in ("real", "cifar10", "synthetic", str(tmp_path)):
+        task2_experiments.run_task(name, "cpu", tmp_path)
+    assert published["cifar10"].published and published["cifar10"].remark
+    assert len(published) == 3 and sum(bool(each.published or each.remark) for each in published.values()) == 1
+
+
+def test_the_end_of_a_study_is_one_process_s(monkeypatch, tmp_path):
+    from tfproject.training.run import held
+
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.05)
+    order, waits = [], threading.Event()
+
+    def second():
+        waits.set()
+        with runner._alone(tmp_path / ".end-lock"):
+            order.append("second")
+
+    with held(tmp_path / ".end-lock"):
+        other = threading.Thread(target=second)
+        other.start()
+        waits.wait()
+        time.sleep(0.3)
+        order.append("first")
+    other.join(10)
+    assert order == ["first", "second"]
 
 
 def test_best_together_holds_the_cures_whose_gain_is_shown():

@@ -87,4 +87,12 @@ def test_what_it_publishes(finished, tmp_path):
         patch.setattr(task1, "_study_costs", lambda *args: costs)
         patch.setattr(task1, "_cost_sections", lambda *args: [])
         task1.run_task("toy", "small", tmp_path / "again", reuse=tmp_path)
-    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == before
+        assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == before
+        # What was found of other images, published or in the directory, says nothing of these.
+        others = toy.image_set()
+        others.train.images[0, 0, 0, 0] ^= 1
+        patch.setattr(image_sets, "load", lambda *args, **options: others)
+        for directory in ("others", "again"):
+            with pytest.raises(pytest.fail.Exception, match="trained again"):
+                task1.run_task("toy", "small", tmp_path / directory, reuse=tmp_path)
+        assert not (tmp_path / "others").exists()

@@ -11,6 +11,7 @@ from tfproject.data.image_set import ImageSet, Origin, Split
 from tfproject.errors import UserError
 from tfproject.tasks import task5_analysis, task5_page
 from tfproject.tasks import task5_eurosat as task5
+from tfproject.training import fitting
 
 SMALL = dataclasses.replace(
     task5.PROFILES["quick"],
@@ -47,6 +48,13 @@ def tiles():
     return ImageSet("toy", ("red", "green", "blue"), splits, Origin("Noise with a tint", synthetic=True))
 
 
+def darker():
+    """The same under the same names, one value of one pixel less."""
+    changed = tiles()
+    changed.train.images[0, 0, 0, 0] ^= 1
+    return changed
+
+
 def fit_without_training(build_model, image_set, recipe, directory, **options):
     """A run such as `training.fit` leaves, its network untrained and its accuracies drawn by the recipe."""
     from tfproject.models import saved_models
@@ -55,7 +63,8 @@ def fit_without_training(build_model, image_set, recipe, directory, **options):
     model = build_model(image_set.image_shape, len(image_set.class_names))
     rows = [{"epoch": 1, "seconds": 1.0, "images_per_second": 9.0}]
     rows[0] |= {name: random.uniform() for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-    run.write("recipe.json", {"asked": recipe.to_json(), "recipe": recipe.to_json(), "network": {}, "data": {}})
+    run.write("recipe.json", {"asked": recipe.to_json(), "recipe": recipe.to_json(), "network": {},
+                              "data": {"sha256": image_set.fingerprint}})  # fmt: skip
     run.write("environment.json", {"seed": recipe.seed})
     run.write_history(rows)
     saved_models.save(model, run.model_path, image_set.class_names)
@@ -114,7 +123,10 @@ def test_what_is_finished_is_not_done_again_and_nothing_was_chosen_by_test_tiles
     assert sorted(ran) == sorted([*task5.PARTS, "spatial"])
 
 
-def test_another_recipe_for_vgg16_asks_for_nothing_else_anew(tmp_path, monkeypatch):
+def test_each_part_is_asked_anew_by_what_it_depends_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_sets, "load", lambda *args, **options: tiles())
+    _forget()
+
     def questions(size):
         return {part: task5.Task("toy", size, tmp_path).question(part) for part in task5.PARTS}
 
@@ -124,6 +136,12 @@ def test_another_recipe_for_vgg16_asks_for_nothing_else_anew(tmp_path, monkeypat
     assert [part for part in task5.PARTS if after[part] != before[part]] == ["vgg16"]
     assert [part for part in task5.PARTS if wider[part] != after[part]] == ["vgg16"]
     assert all(questions(dataclasses.replace(SMALL, trials=3))[part] != before[part] for part in task5.PARTS)
+    brain = questions(dataclasses.replace(SMALL, precision="mixed_bfloat16"))
+    assert [part for part in task5.PARTS if brain[part] != after[part]] == list(CHOOSING)
+    monkeypatch.setattr(image_sets, "load", lambda *args, **options: darker())
+    _forget()
+    assert all(questions(SMALL)[part] != after[part] for part in task5.PARTS)
+    _forget()
 
 
 def test_its_numbers_are_those_of_the_runs(finished):
@@ -197,12 +215,25 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
 
     monkeypatch.setitem(task5.PROFILES, "small", SMALL)
     monkeypatch.setattr(image_sets, "load", lambda *args, **options: tiles())
-    monkeypatch.setattr(training, "fit", lambda *args, **options: pytest.fail("a published run was trained again"))
+    for place in (training, fitting):
+        monkeypatch.setattr(place, "fit", lambda *args, **options: pytest.fail("a published run was trained again"))
     _forget()
     parts = [part for part in task5.PARTS if part not in ("exploration", "analysis")]
     task5.run_task("toy", "small", tmp_path / "again", only=parts, reuse=early, progress=False)
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())["parts"]
     assert again == {part: whole["parts"][part] for part in parts}
+    with pytest.raises(pytest.fail.Exception, match="trained again"):  # what was found of other tiles says nothing
+        monkeypatch.setattr(image_sets, "load", lambda *args, **options: darker())
+        _forget()
+        task5.run_task("toy", "small", tmp_path / "darker", only=["random"], reuse=early, progress=False)
+    assert not (tmp_path / "darker" / "search").exists()
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        task5.run_task("toy", "small", tmp_path / "again", only=["random"], progress=False)
+    monkeypatch.setattr(image_sets, "load", lambda *args, **options: tiles())
+    _forget()
+    monkeypatch.setattr(task5, "VGG16_HEAD", dataclasses.replace(task5.VGG16_HEAD, learning_rate=0.5))
+    with pytest.raises(pytest.fail.Exception, match="trained again"):  # nor what came after another first stage
+        task5.run_task("toy", "small", tmp_path / "head", only=["vgg16"], reuse=early, progress=False)
     for asked, precision in ((None, "float32"), ("mixed_bfloat16", "mixed_bfloat16")):  # of those published, or asked
         monkeypatch.setattr("tfproject.tasks.task5_page.write", lambda task: task.size.precision)
         monkeypatch.setitem(task5.PROFILES, "small", dataclasses.replace(SMALL, precision="mixed_float16"))

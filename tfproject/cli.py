@@ -601,6 +601,11 @@ def main(argv=None):
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has read enough
+    except OSError as error:
+        what = error.filename or "A file"
+        reason = error.strerror or type(error).__name__
+        print(f"tfproject: {what} cannot be read or written ({reason}); name another, or make room.", file=sys.stderr)
+        return 2
         return 0
     return 0
 

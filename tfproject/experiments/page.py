@@ -82,7 +82,13 @@ def _where_trained(content):
         where = content["environments"][run["environment"]]
         machine = ", ".join([where["processor"]["name"], f"{where['cores']} cores", *where["gpus"]])
         counts[f"in {run['recipe']['precision']} on {machine}"] += 1
-    return f"Trained {'; '.join(f'{how} ({count} runs)' for how, count in sorted(counts.items()))}."
+    text = f"Trained {'; '.join(f'{how} ({count} runs)' for how, count in sorted(counts.items()))}."
+    if any(run["recipe"]["precision"] != "float32" for run in content["runs"].values()):
+        text += (
+            " The network computes in that precision on validation; on training images, for the gap, and on test the "
+            "same weights compute in float32."
+        )
+    return text
 
 
 def _summary(study, results, content):
@@ -256,7 +262,7 @@ def log_hparams_config(study, results):
     if not values or (known.exists() and known.read_text() == content):
         return
     for old in study.directory.glob("runs/events.out.tfevents.*"):
-        old.unlink()
+        old.unlink(missing_ok=True)
     with tf.summary.create_file_writer(str(study.directory / "runs")).as_default():
         api.hparams_config(
             hparams=[api.HParam(name, api.Discrete(found)) for name, found in values.items()],

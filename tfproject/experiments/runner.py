@@ -1,5 +1,6 @@
 """Running what is missing of a study: one trial after the other here, or spread over a cluster."""
 
+import contextlib
 import dataclasses
 import shutil
 import sys
@@ -48,12 +49,26 @@ def run_study(study, *, only=None, scheduler=None, workers=None, progress=True):
                 distributed.run_trials(study, missing, bar, scheduler, workers)
             else:
                 run_trials(study, missing, bar)
-    finished = [experiment for experiment in study.experiments if not study.missing([experiment.name])]
-    for experiment in finished:
-        measure_at_the_end(study, experiment)
-    results = {experiment.name: analysis.analyse(study, experiment) for experiment in finished}
-    page.log_hparams_config(study, results)
-    return page.write(study, results)
+    with _alone(study.directory / ".end-lock"):
+        finished = [experiment for experiment in study.experiments if not study.missing([experiment.name])]
+        for experiment in finished:
+            measure_at_the_end(study, experiment)
+        results = {experiment.name: analysis.analyse(study, experiment) for experiment in finished}
+        page.log_hparams_config(study, results)
+        return page.write(study, results)
+
+
+@contextlib.contextmanager
+def _alone(lock):
+    """Wait until no other process is at what this lock file guards."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(lock))
+                break
+            except InUse:
+                time.sleep(POLL_SECONDS)
+        yield
 
 
 def set_up_tensorflow():
@@ -126,6 +141,7 @@ def _train_and_measure(study, trial):
         run = training.fit(trial.build_model, images, trial.recipe, directory, progress=False)
     except Diverged as error:
         study.run_of(trial).record(outcome={"diverged": str(error)})
+        keras.utils.clear_session()  # the next one's layers are to have the names that they have in a new process
         return
     # On the images as they are and in inference mode, as for validation: history's training accuracy is neither.
     train = evaluation.evaluate(run.model, images.train, images.class_names)

@@ -96,13 +96,6 @@ def search(space, score, directory, *, trials, rungs, first=None, question=None,
     return _found(study, space)
 
 
-def finished_trials(directory):
-    """How many trials of the search in a directory are finished, pruned or diverged."""
-    if not pathlib.Path(directory, "journal.log").exists():
-        return 0
-    return sum(trial.state.is_finished() for trial in _study(pathlib.Path(directory)).get_trials(deepcopy=False))
-
-
 def _study(directory):
     import warnings
 
@@ -137,7 +130,7 @@ def _run(study, trial, space, score, directory, rungs):
                 study.tell(trial, state=TrialState.FAIL)
                 return TrialState.FAIL
             trial.report(value, rung)
-        if rung < rungs - 1 and trial.should_prune():
+        if rung < rungs - 1 and rung + 1 not in done and trial.should_prune():  # by the last rung that it came to
             study.tell(trial, state=TrialState.PRUNED)
             return TrialState.PRUNED
     study.tell(trial, value)

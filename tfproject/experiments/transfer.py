@@ -144,6 +144,7 @@ def _train(study, trial, score):
         )
     except Diverged as error:
         study.run_of(trial).record(outcome={"diverged": str(error)})
+        keras.utils.clear_session()  # the next one's layers are to have the names that they have in a new process
         return
     splits = _scored(images)
     found = probabilities(trial, run, images, list(splits.values()), study.features)

@@ -29,5 +29,6 @@ def prepared_cnn(image_shape, class_count, normalisation="standardised", shrink=
     network = land_cover_cnn(tuple(x.shape[1:]), class_count, widths)
     scale, offset = NORMALISATIONS[normalisation]
     x = layers.Rescaling(scale, offset=offset, name="normalisation")(x)
-    own = network.get_layer("preprocessing").output
-    return keras.Model([image], keras.Model(own, network.output, name="network")(x), name="prepared_cnn")
+    rest = keras.Model(network.get_layer("preprocessing").output, network.output, name="network")
+    rest.layers[0].name = "prepared"  # the same at every call, where Keras would count
+    return keras.Model([image], rest(x), name="prepared_cnn")

@@ -86,7 +86,7 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     images = image_sets.load(SETS.get(data, data), data_dir=data_dir, on_bad_image=on_bad_image)
     images = images.with_validation_in_training()
     if reuse:
-        _reuse(pathlib.Path(reuse), directory, size)
+        _reuse(pathlib.Path(reuse), directory, size, images)
     runs = {}
     for name, seed in ((name, seed) for name, seeds in size.seeds.items() for seed in seeds):
         place = directory / f"{name}-seed{seed}"
@@ -116,8 +116,8 @@ def _train_and_test(name, seed, images, size, directory):
     network, recipe = _network(name, images, size), _recipe(name, seed, size)
     views = {"test": 1, f"test_{VIEWS[name]}_views": VIEWS[name]} if VIEWS[name] > 1 else {"test": 1}
     run = Run(directory)
-    if not views.keys() <= run.metrics.keys() or run.read("recipe.json")["asked"] != recipe.to_json():
-        run = training.fit(network, images, recipe, directory)  # which refuses a run of another recipe
+    if not views.keys() <= run.metrics.keys() or not run.answers(recipe, images.fingerprint):
+        run = training.fit(network, images, recipe, directory)  # which refuses a run of another recipe or other images
         # The test images are looked at here and nowhere before.
         run.record(**{
             key: evaluation.evaluate(run.model, images.test, images.class_names, views=count).to_json()
@@ -376,13 +376,12 @@ def publish(directory, root="."):
     return goal
 
 
-def _reuse(root, directory, size):
-    """Copy the published runs of today's recipes that the directory has not begun itself."""
+def _reuse(root, directory, size, images):
+    """Copy the published runs of today's recipes on these images that the directory has not begun itself."""
     for run in sorted((root / RESULTS).glob("*-seed*")):
         name, seed = run.name.split("-seed")
-        asked = Recipe().to_json() | json.loads((run / "recipe.json").read_text())["asked"]
-        same = asked == Recipe().to_json() | _recipe(name, int(seed), size).to_json()
-        if same and not (directory / run.name).exists():
+        answers = Run(run).answers(_recipe(name, int(seed), size), images.fingerprint)
+        if answers and not (directory / run.name).exists():
             if seed == "0":
                 for saved, own in (("keras", "model.keras"), ("json", "model.json")):
                     path = root / "saved_models" / f"{SAVED_AS[name]}.{saved}"

@@ -277,7 +277,7 @@ def _reproduction(size):
         "Do the course project's five runs come out again, with the same architecture and 10 epochs?",
         variations,
         baseline="none",
-        # Their numbers are of CIFAR-10 after ten epochs and nothing else.
+        # Their numbers are of CIFAR-10 after ten epochs and nothing else; see `run_task`.
         published={} if size.few else PUBLISHED,
         figures=("accuracy", "curves"),
         remark=None if size.few else _reproduction_remark,
@@ -376,11 +376,14 @@ def run_task(
         precision = precision or reused
     if only is None and not PROFILES[profile].reproduce:
         only = EXPERIMENTS[:-1]
+    name, studies = str(SETS.get(data, data)), experiments(profile, precision)
+    if name != SETS["real"]:
+        studies = tuple(dataclasses.replace(e, published={}, remark=None) if e.published else e for e in studies)
     study = Study(
         directory,
-        experiments(profile, precision),
+        studies,
         image_options={
-            "name": str(SETS.get(data, data)), "data_dir": None if data_dir is None else str(data_dir),
+            "name": name, "data_dir": None if data_dir is None else str(data_dir),
             "on_bad_image": on_bad_image,
         },
     )  # fmt: skip

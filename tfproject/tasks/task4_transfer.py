@@ -311,9 +311,12 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     size, directory = PROFILES[profile], pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     buildings, city = SETS.get(data, (str(data), None))
+    studies = experiments(size, _cifar_weights(size, directory), city)
+    if buildings != SETS["real"][0]:  # others' numbers are of Terrassa
+        studies = tuple(dataclasses.replace(experiment, published={}) for experiment in studies)
     study = TransferStudy(
         directory,
-        experiments(size, _cifar_weights(size, directory), city),
+        studies,
         images="tfproject.data.buildings:load",
         image_options={
             "name": buildings, "image_size": size.small, "data_dir": None if data_dir is None else str(data_dir),

@@ -57,6 +57,7 @@ SPLITS = {
 }
 SAVED_AS = {"random": "eurosat_best", "spatial": "eurosat_spatial"}
 RESULTS = pathlib.Path("results", "open-project")
+CHOOSING = ("search", "preparation", "steps")  # these know training and validation tiles alone
 PARTS = ("exploration", "search", "preparation", "steps", "random", "spatial", "vgg16", "analysis")
 VIEWS = (1, 8)  # of a tile, whose probabilities are averaged: as it is, and all symmetries of the square
 LIMITS = (
@@ -188,11 +189,14 @@ class Task:
     def question(self, part):
         """What a part's answer depends on, JSON values: of another question's answer nothing is taken."""
         size = dataclasses.asdict(self.size)
-        asked = {"data": self.data, "options": self.options, "recipe": LAND_COVER.to_json()}
+        asked = {"data": self.data, "tiles": self.choices.fingerprint, "options": self.options,
+                 "recipe": LAND_COVER.to_json()}  # fmt: skip
         if part == "vgg16":
             asked["vgg16"] = [VGG16_HEAD.to_json(), VGG16.to_json()]
         else:
             size = {name: value for name, value in size.items() if not name.startswith("vgg16")}
+        if part not in CHOOSING:
+            del size["precision"]
         asked["profile"] = size
         if part == "analysis":
             asked["runs"] = [name for name in self.names("random") + self.names("spatial") if self.scored(name)]
@@ -275,10 +279,11 @@ def run_task(
     directory, size = pathlib.Path(directory).absolute(), PROFILES[profile]
     (directory / "figures").mkdir(parents=True, exist_ok=True)
     if reuse:
-        reused = _reuse(pathlib.Path(reuse), directory)
-        precision = precision or reused
+        precision = precision or usual_precision(_published_runs(pathlib.Path(reuse)))
     size = dataclasses.replace(size, precision=precision or size.precision)
     task = Task(str(SETS.get(data, data)), size, directory, options, progress)
+    if reuse:
+        _reuse(task, pathlib.Path(reuse))
     for part in PARTS:
         if (only is None or part in only) and task.finding(part) is None:
             task.keep(part, DO[part](task))
@@ -308,7 +313,7 @@ def _search(task):
 
     size = task.size
     network = functools.partial(models.land_cover_cnn, **size.network)
-    base = task.recipe(**({} if size.few else {"precision": size.precision, "jit_compile": False}))
+    base = _searched_recipe(task)
 
     def score(settings, rung, directory):
         train_images, epochs = size.rungs[rung]
@@ -326,14 +331,23 @@ def _search(task):
 
     found = search(
         SEARCHED, score, task.directory / "search", trials=size.trials, rungs=len(size.rungs),
-        first={name: float(getattr(base, name)) for name in SEARCHED},
-        question={"recipe": base.to_json(), "network": json.loads(json.dumps(dict(size.network))),
-                  "rungs": [list(rung) for rung in size.rungs], "data": task.choices.fingerprint},
+        first={name: float(getattr(base, name)) for name in SEARCHED}, question=_searched(task),
         progress=task.progress,
     )  # fmt: skip
     write_atomically(task.directory / "search.csv", to_csv(found.rows))
     return {**dataclasses.asdict(found), "in_use": {name: getattr(base, name) for name in SEARCHED},
             "tiles_and_epochs": size.rungs, "figures": [], "files": ["search.csv"]}  # fmt: skip
+
+
+def _searched_recipe(task):
+    return dataclasses.replace(task.recipe(), precision=task.size.precision, jit_compile=False)
+
+
+def _searched(task):
+    """What the search's scores depend on, JSON values."""
+    size = task.size
+    return {"recipe": _searched_recipe(task).to_json(), "network": json.loads(json.dumps(dict(size.network))),
+            "rungs": [list(rung) for rung in size.rungs], "data": task.choices.fingerprint}  # fmt: skip
 
 
 def _study(task):
@@ -351,8 +365,9 @@ def preparation(task):
         A tuple of Experiments.
     """
     size = task.size
-    recipe = task.recipe(epochs=size.preparation_epochs, precision=size.precision, jit_compile=False)
-    recipe = dataclasses.replace(recipe, epochs=size.preparation_epochs)
+    recipe = dataclasses.replace(
+        task.recipe(), epochs=size.preparation_epochs, precision=size.precision, jit_compile=False
+    )
     base = Variation(
         "as used", recipe, network="tfproject.models.prepared:prepared_cnn", options=size.network,
         train_images=size.train_images, val_images=size.val_images,
@@ -456,11 +471,13 @@ def _improve(task):
                            if t["variation"] == row["variation"]]
         for row in found["experiments"]["steps"]["rows"]
     }  # fmt: skip
-    accuracies[f"+ {VIEWS[-1]} views of a tile"] = [_views_of_validation(study, Trial(last, seed))
-                                                    for seed in experiment.seeds]  # fmt: skip
+    one, many = (
+        [_views_of_validation(study, Trial(last, seed), views) for seed in experiment.seeds] for views in VIEWS
+    )
     from tfproject.experiments.analysis import to_csv
 
-    rows = gains(accuracies)
+    # A training's own validation is in its own precision, and these two are in float32.
+    rows = [*gains(accuracies), gains({"": one, f"+ {VIEWS[-1]} views of a tile": many})[1]]
     write_atomically(task.directory / "step-gains.csv", to_csv(rows))
     return found | {"gains": rows, "files": [*found["files"], "step-gains.csv"]}
 
@@ -488,12 +505,12 @@ def gains(accuracies):
     return rows
 
 
-def _views_of_validation(study, trial):
-    """The accuracy of a finished trial on validation with all views; None if it diverged. Kept in its metrics."""
+def _views_of_validation(study, trial, views):
+    """The accuracy of a finished trial on validation with so many views; None if it diverged. Kept in its metrics."""
     from tfproject import evaluation
     from tfproject.experiments import runner
 
-    run, key = study.run_of(trial), f"validation_{VIEWS[-1]}_views"
+    run, key = study.run_of(trial), f"validation_{views}_views"
     if "diverged" in run.metrics["outcome"]:
         return None
     if key not in run.metrics:
@@ -501,7 +518,7 @@ def _views_of_validation(study, trial):
             shutil.rmtree(run.directory)
             runner.run_trial(study, trial, wait=True)
         images = trial.images(study.image_set)
-        run.record(**{key: evaluation.evaluate(run.model, images.val, images.class_names, views=VIEWS[-1]).accuracy})
+        run.record(**{key: evaluation.evaluate(run.model, images.val, images.class_names, views=views).accuracy})
     return run.metrics[key]
 
 
@@ -527,13 +544,9 @@ def _vgg16(task):
     for kind in SAVED_AS:
         runs = []
         for seed in size.seeds["vgg16"]:
-            first, last = (
-                dataclasses.replace(recipe, seed=seed, **changes)
-                for recipe, changes in ((VGG16_HEAD, size.vgg16_head_changes), (VGG16, size.vgg16_changes))
-            )
+            (first, last), tiles = _asked(task, f"vgg16-{kind}", seed)
             runs.append(_train_and_score(
-                task, f"vgg16-{kind}-seed{seed}", network, task.tiles(kind), last, (1,), earlier=(first,),
-                features_dir=features,
+                task, f"vgg16-{kind}-seed{seed}", network, tiles, last, (1,), earlier=(first,), features_dir=features
             ))  # fmt: skip
         drawn = _drawn(task, runs[0], task.tiles(kind), f"vgg16-{kind}")
         found[kind] = _summary(runs, (1,), (first,))
@@ -541,6 +554,15 @@ def _vgg16(task):
         found["runs"] += found[kind]["runs"]
     shutil.rmtree(features, ignore_errors=True)  # gigabytes, which nothing else needs
     return found
+
+
+def _asked(task, kind, seed):
+    """(the Recipes of its stages, its tiles) of a final network: "random", "spatial", or the same after "vgg16-"."""
+    if not kind.startswith("vgg16-"):
+        return (task.recipe(seed=seed),), task.tiles(kind)
+    stages = ((VGG16_HEAD, task.size.vgg16_head_changes), (VGG16, task.size.vgg16_changes))
+    recipes = tuple(dataclasses.replace(recipe, seed=seed, **changes) for recipe, changes in stages)
+    return recipes, task.tiles(kind.removeprefix("vgg16-"))
 
 
 def _train_and_score(task, name, network, tiles, recipe, views, earlier=(), **options):
@@ -552,7 +574,7 @@ def _train_and_score(task, name, network, tiles, recipe, views, earlier=(), **op
     from tfproject.training.stages import fit_stages, stages_of
 
     run = task.run(name)
-    if task.scored(name) and run.read("recipe.json")["asked"] == recipe.to_json():
+    if task.scored(name) and _answers(run, (*earlier, recipe), tiles):
         return run
     run = fit_stages(network, tiles, (*earlier, recipe), run.directory, progress=task.progress, **options)
     found, measured = {}, {}
@@ -568,10 +590,16 @@ def _train_and_score(task, name, network, tiles, recipe, views, earlier=(), **op
     with contextlib.closing(_buffer()) as buffer:
         np.savez_compressed(buffer, **found)
         write_atomically(path, buffer.getvalue())
-    run.record(**measured, seconds_of_all_stages=round(seconds, 1))
+    run.record(**measured, earlier=[r.to_json() for r in earlier], seconds_of_all_stages=round(seconds, 1))
     model_card.save(run, tiles, {key: int(key.split("_")[1]) if "_" in key else 1 for key in measured}, LIMITS)
     shutil.rmtree(run.directory / "checkpoints", ignore_errors=True)
     return run
+
+
+def _answers(run, recipes, tiles):
+    """Whether a scored run was made by these Recipes, one for each of its stages, of these tiles."""
+    *earlier, last = recipes
+    return run.answers(last, tiles.fingerprint) and run.metrics["earlier"] == [r.to_json() for r in earlier]
 
 
 def _buffer():
@@ -709,19 +737,26 @@ def publish(directory, root="."):
     return goal
 
 
-def _reuse(root, directory):
-    """Copy the published runs, and the search's journal, that the directory has not begun itself; their precision."""
-    results = root / RESULTS
-    runs = sorted(path.parent for path in results.glob("runs/*/metrics.json"))
-    for run in runs:
-        if not (directory / "runs" / run.name).exists():
+def _published_runs(root):
+    return sorted(path.parent for path in (root / RESULTS).glob("runs/*/metrics.json"))
+
+
+def _reuse(task, root):
+    """Copy what was published and the task asks for and has not begun itself: runs, and the search's journal."""
+    results, directory = root / RESULTS, task.directory
+    final = {name for part in (*SAVED_AS, "vgg16") for name in task.names(part)}
+    for run in _published_runs(root):
+        kind, _, seed = run.name.rpartition("-seed")
+        # Of preparation and steps the name says all that a run depends on.
+        answers = run.name not in final or _answers(Run(run), *_asked(task, kind, int(seed)))
+        if answers and not (directory / "runs" / run.name).exists():
             copy(results, directory, record(run, "predictions.npz"))
-            kind, _, seed = run.name.rpartition("-seed")
             saved = root / "saved_models" / f"{SAVED_AS.get(kind)}.keras"
             card = saved.with_suffix(".json")
             if seed == "0" and saved.exists() and json.loads(card.read_text())["recipe"] == Run(run).recipe.to_json():
                 copy(saved.parent, directory / "runs" / run.name, [saved], "model.keras")
                 copy(saved.parent, directory / "runs" / run.name, [card], "model.json")
-    if not (directory / "search").exists():
-        copy(results, directory, results.glob("search/*"))
-    return usual_precision(runs)
+    question = results / "search" / "question.json"
+    if question.exists() and not (directory / "search").exists():
+        if json.loads(question.read_text())["scored"] == _searched(task):
+            copy(results, directory, results.glob("search/*"))

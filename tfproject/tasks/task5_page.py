@@ -5,6 +5,7 @@ import json
 import pathlib
 
 from tfproject.files import write_atomically
+from tfproject.statistics import holm
 
 HEADINGS = {
     "exploration": "Data exploration",
@@ -52,7 +53,7 @@ def write(task):
         sections += _illustrated(task, list(SECTIONS[part](parts[part], heading)), parts[part])
         if part == "spatial":
             sections.append(_random_to_spatial(parts, task))
-    sections += [_conclusions(parts), _limits(parts), _extensions(parts)]
+    sections += [_conclusions(parts, task.data == "eurosat"), _limits(parts), _extensions(parts)]
     goal = task.directory / "report.html"
     page.write(goal, "Task 5: land use and land cover from EuroSAT", sections)
     return goal
@@ -450,7 +451,7 @@ def _bias_words(found):
         groups = [row for row in each["groups"] if row["count"]]
         lowest = min(groups, key=lambda row: row["accuracy"])
         within = each["within_classes"]
-        tested = "" if within is None else f", within classes p {within['p_corrected']:.2g}"
+        tested = "" if not within or not within["degrees"] else f", within classes p {within['p_corrected']:.2g}"
         yield (
             f"By {name}: lowest for {lowest['group']} with {lowest['accuracy']:.2%} "
             f"({_between(lowest['low'], lowest['high'], _percent)}) of {lowest['count']:,}; p of any difference "
@@ -462,22 +463,25 @@ def _robustness_words(found):
     rows = found["robustness"]
     strongest = [row for row in rows if row["severity"] == 5]
     worst, best = (f(strongest, key=lambda row: row["accuracy"]) for f in (min, max))
-    slight = [row["corruption"] for row in rows if row["severity"] == 1 and row["drop_low"] > 0]
+    mild = [row for row in rows if row["severity"] == 1]
+    slight = [row["corruption"] for row, p in zip(mild, holm([r["p"] for r in mild])) if p < 0.05 and row["drop"] > 0]
     yield (
         f"Of {rows[0]['count']:,} test tiles, {rows[0]['accuracy']:.2%} right as they are; at the highest severity it "
         f"loses most by {worst['corruption']} ({worst['accuracy']:.2%}) and least by {best['corruption']} "
         f"({best['accuracy']:.2%}). Already the lowest severity is shown to cost accuracy by: "
-        f"{', '.join(slight) or 'nothing'}."
+        f"{', '.join(slight) or 'nothing'} (McNemar's test, corrected for {len(mild)} kinds)."
     )
 
 
-def _conclusions(parts):
+def _conclusions(parts, eurosat):
     from tfproject.report import page
 
     text = reading(parts)
     if {"random", "spatial"} <= parts.keys():
         own = {kind: _mean(parts[kind], parts[kind]["views"]) for kind in ("random", "spatial")}
-        text.append(f"A region that was never seen costs {_points(own['random'] - own['spatial'])} points of accuracy.")
+        if eurosat:
+            cost = _points(own["random"] - own["spatial"])
+            text.append(f"A region that was never seen costs {cost} points of accuracy.")
         if "vgg16" in parts:
             for kind in own:
                 gain = _mean(parts[kind], 1) - _mean(parts["vgg16"][kind], 1)

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfproject.data import pipeline
+from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.training import batch_norm
 from tfproject.training.optimization import make_loss, make_optimizer
@@ -97,8 +98,9 @@ def measurements(recipe, build_model, image_shape, class_count):
         known = {}
     if key not in known:
         known[key] = _measure(candidates, recipe, build_model, image_shape, class_count)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(known, indent=1))
+        with contextlib.suppress(OSError, UserError):  # a folder that may not be written to: measured anew next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(known, indent=1))
     return known[key]
 
 

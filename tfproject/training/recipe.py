@@ -22,7 +22,8 @@ class Recipe:
         optimizer: "sgd" (Nesterov momentum), "adam", "adamw" or "muon" (convolutions by Muon, the rest by Adam).
         learning_rate: the schedule's highest.
         momentum: of "sgd" and "muon".
-        weight_decay: decoupled, times the learning rate; not on biases nor BatchNorm.
+        weight_decay: decoupled, times the learning rate; not on biases nor BatchNorm, and of "muon" on convolutions
+            alone.
         schedule: "constant", "one-cycle" (linear up, linear down to 0) or "cosine" (linear up, half a cosine down).
         warmup: share of the steps on which the learning rate rises ("one-cycle", "cosine").
         label_smoothing: share of each label spread evenly over the classes (Szegedy et al. 2016).

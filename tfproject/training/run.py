@@ -88,6 +88,15 @@ class Run:
     def started(self):
         return (self.directory / "recipe.json").exists()
 
+    def answers(self, recipe, images):
+        """Whether it was asked this Recipe of images with this fingerprint; it need not be finished."""
+        if not self.started:
+            return False
+        found = self.read("recipe.json")
+        # A field may be younger than the run.
+        same = Recipe().to_json() | found["asked"] == Recipe().to_json() | recipe.to_json()
+        return same and found["data"]["sha256"] == images
+
     def lock(self):
         """A context in which no other process can train this run. Raises InUse if one does."""
         return held(self.directory / ".lock")
