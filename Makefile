@@ -6,7 +6,9 @@ REQUIREMENTS ?= requirements.txt
 BIN = .venv/bin
 INSTALLED = .venv/installed-$(notdir $(REQUIREMENTS))
 
-.PHONY: study test faults bench report docs notebooks tensorboard requirements clean
+.PHONY: install study test faults bench report docs notebooks tensorboard requirements clean
+
+install: $(INSTALLED)
 
 study: $(INSTALLED)
 	$(BIN)/tfproject study --data $(DATA) --profile $(PROFILE)

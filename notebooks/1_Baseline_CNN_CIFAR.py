@@ -50,7 +50,7 @@ notebook.show(figures.sample_sheet(images.train.images, images.train.labels, ima
 #
 # Three blocks of two 3x3 convolutions and a pooling. Each convolution is followed by BatchNorm and LeakyReLU. Each
 # pooling halves height and width, and the next block has twice the filters. At the end a dense layer of 128 units, and
-# one output a class. Read the table from top to bottom and watch the shape: the picture gets smaller and deeper.
+# one output per class. Read the table from top to bottom and watch the shape: the picture gets smaller and deeper.
 
 # %%
 model = models.custom_cnn(images.image_shape, len(images.class_names))
@@ -90,8 +90,9 @@ metrics = json.loads((page.parent / "metrics.json").read_text())
 notebook.say(*(task1.reading(name, found) for name, found in metrics["networks"].items()))
 
 # %% [markdown]
-# The interval is about the test images: so far from the number above may the accuracy over endlessly many such images
-# plausibly be. It says *nothing* about how another training would end; for that, several seeds are needed.
+# From one training, the interval is about the test images: the accuracy over endlessly many such images plausibly lies
+# within it, and it says *nothing* about how another training would end. From several seeds it is about the trainings:
+# the mean over endlessly many of them plausibly lies within it. The table has each run's interval over test images.
 
 # %%
 rows = []

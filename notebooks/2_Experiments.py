@@ -9,7 +9,8 @@
 # better proves nothing.
 #
 # **How to run this.** From top to bottom. Without a setting it uses generated images and takes two or three minutes.
-# With `PROFILE=cpu` it shows the study on CIFAR-10, whose finished runs are taken from `results/`.
+# With `PROFILE=cpu` it shows the study on CIFAR-10: finished runs are taken from `results/`, and what is not there is
+# trained, which takes hours.
 
 # %%
 from tfproject import notebook

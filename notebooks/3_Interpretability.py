@@ -146,7 +146,7 @@ show("neighbourhoods")
 # ## Where does it look?
 #
 # Each row is an image, each column a method. The methods do not agree, so they cannot all show "where the network
-# looks".
+# looks". A map that is dark everywhere found nothing that speaks for the class, which is no finding about the image.
 
 # %%
 show("attribution")
@@ -195,7 +195,8 @@ notebook.say(*networks["VGG16"]["story"])
 # 2. Take `.max(axis=(1, 2))` in place of `.mean(axis=(1, 2))`. Which kind of unit gets other top images, and why?
 # 3. Choose an image that is classified wrongly, and ask for the map of the *true* class:
 #    `interpret.attribute(model, images, classes=labels)`. Does the evidence lie elsewhere?
-# 4. The same for a model of your own: `tfproject interpret my_model.keras --data my_folder/`.
+# 4. The same for a model of your own: `tfproject interpret my_model.keras --data my_folder/`. It needs a file
+#    `my_model.json` beside it: `{"class_names": [...], "image_size": [height, width]}`.
 
 # %%
 print(directory / "report.html")

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 4. Transfer learning: few photographs, borrowed knowledge
 #
-# **What is asked.** Tell twelve buildings of the city of Terrassa apart, and photographs that show none of them, from a
-# few hundred training photographs. That is little for a network that starts from nothing. How much does it help to
+# **What is asked.** Tell twelve buildings of the city of Terrassa apart, and photographs that show none of them, from
+# about 1,200 training photographs. That is little for a network that starts from nothing. How much does it help to
 # start from what another training has learnt: from our own CNN, or from VGG16? Which layers should be frozen?
 #
-# **What to expect.** Starting from something beats starting from nothing, most of all when photographs are few.
-# Borrowing from a network that has seen a million photographs is another matter than from one that has seen thumbnails.
-# And how one trains the borrowed layers matters about as much as which.
+# **What to expect.** Borrowing from a network that has seen a million photographs is another matter than from one that
+# has seen thumbnails, and weights that may still move are another matter than frozen ones: not everything borrowed
+# beats starting from nothing. And how one trains the borrowed layers matters, too.
 #
 # **How to run this.** From top to bottom. Without a setting it uses drawings of buildings and a small stand-in for
 # VGG16 with *random* weights, and takes two or three minutes: the methods are the real ones, but there is no knowledge
@@ -58,8 +58,8 @@ print(f"{len(metrics['experiments'])} experiments")
 # ## The data, once more, before any result
 #
 # Photographs of one building were often taken in a row. If one of such a pair is in training and the other in test, the
-# network need only remember. So every result below is given twice: on all test photographs, and on those *without a
-# duplicate or near duplicate in training*.
+# network need only remember. So test results are given on all test photographs, and on those *without a duplicate or
+# near duplicate in training*. Comparisons between variations, further below, are made on validation photographs.
 
 # %%
 photos = metrics["data"]
@@ -112,7 +112,7 @@ print(freezing.to_text(freezing.table(vgg16)))
 # ## Where to cut
 #
 # Early layers know edges, late ones know ImageNet's classes. Freeze too much, and the features do not suit; freeze too
-# little, and a few hundred photographs may spoil what a million have taught. Every cut starts from the same trained
+# little, and a thousand photographs may spoil what a million have taught. Every cut starts from the same trained
 # head. **Look at** which of the two dangers shows, on photographs as small as these comparisons use.
 
 # %%
@@ -122,7 +122,7 @@ COLUMNS = {"variation": "", "val_accuracy": ".2%", "val_accuracy_low": ".2%", "v
 
 def show(name):
     found = metrics["experiments"][name]
-    notebook.say(found["question"], *found["reading"])
+    notebook.say(found["question"], *found["reading"], *filter(None, [found["remark"]]))
     notebook.table(directory / f"{name}.csv", COLUMNS)
     notebook.show(directory / "figures" / f"{name}-accuracy.png")
 
@@ -135,7 +135,8 @@ show("cuts")
 # The new layers are random at first, and so are the errors that they send back. *New layers first* lets them settle
 # before anything else may move; *gradual unfreezing* goes on from there, block by block; *slower near the image* lets
 # all move at once, but the general layers least. *All at once* has one rate for all: small enough for what is already
-# good, and so too small for what is new. **Look at** how far apart that leaves them.
+# good, and so too small for what is new. **Look at** how far apart that leaves them, and at the last sentence: the ways
+# that begin with the new layers also train longer. What would you have to run to tell the two apart?
 
 # %%
 show("recipes")
@@ -153,8 +154,8 @@ notebook.table(directory / "balance-test.csv", columns)
 # %% [markdown]
 # ## How many photographs does each way need?
 #
-# This is the figure to take home. For each point a network was trained on so many photographs a class. Where do the
-# lines meet? Left of that, borrow; right of it, think again.
+# This is the figure to take home. For each point a network was trained on so many photographs of each class. Do the
+# lines meet? Which borrowed knowledge helps at every number of photographs, and which at none?
 
 # %%
 notebook.show(directory / "figures" / "learning-curves.png")

@@ -11,8 +11,8 @@
 # picture.
 #
 # **How to run this.** From top to bottom. Without a setting it uses generated tiles and small networks, and takes about
-# three minutes. With `PROFILE=cpu` it is about EuroSAT: finished runs come from `results/`, and the data must be there
-# (`tfproject data prepare eurosat`).
+# three minutes. With `PROFILE=cpu` it is about EuroSAT: finished runs come from `results/`, and what is not there is
+# trained, which takes hours. The data must be there (`tfproject data prepare eurosat`).
 
 # %%
 from tfproject import notebook
@@ -75,8 +75,8 @@ show(exploration, "mean-images", "histograms", "spectra")
 # ## Decide by measuring
 #
 # How should pixels be scaled, how large should tiles be, which augmentation suits? Each decision is a small experiment
-# on *validation* tiles. A tile has no upper side: eight symmetries are as good as one, which a photograph of a horse
-# does not allow.
+# on *validation* tiles. A tile has no "up": it may be turned and mirrored in eight ways and stays a tile; a photograph
+# of a horse can only be mirrored left to right.
 
 # %%
 COLUMNS = {"variation": "", "val_accuracy": ".2%", "val_accuracy_low": ".2%", "val_accuracy_high": ".2%",
@@ -109,7 +109,7 @@ notebook.table(steps["gains"], {"step": "", "accuracy": ".2%", "gain": "+.2%", "
 # %% [markdown]
 # ## The final network, on the split that everybody uses
 #
-# Trained from several seeds, tested once. How many views of a tile are averaged was decided on validation.
+# Trained from each seed of the profile, tested once. How many views of a tile are averaged was decided on validation.
 
 # %%
 final = do("random")

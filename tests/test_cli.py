@@ -12,6 +12,7 @@ import toy
 from PIL import Image
 
 from tfproject import cli
+from tfproject.errors import UserError
 from tfproject.models import saved_models
 
 COMMAND = [sys.executable, "-c", "import sys; from tfproject.cli import main; sys.exit(main())"]
@@ -204,3 +205,13 @@ def test_the_study_shows_every_task_that_was_run_in_their_order(tmp_path, monkey
     page = study.run_study("synthetic", "quick", tmp_path, only=["task1"], seed=3).read_text()
     assert ran == [("task2", "synthetic", "quick", {"seed": 3}), ("task1", "synthetic", "quick", {"seed": 3})]
     assert page.index("Heading of task1") < page.index('href="task1/r.html"') < page.index("Heading of task2")
+
+    def without_images(*_):
+        raise UserError("There are no photos of Terrassa; put them into place.")
+
+    monkeypatch.setattr(study, "TASKS", {"task4": without_images} | {name: task(name) for name in ("task5", "task6")})
+    with pytest.raises(UserError, match="lacks task4, for the reasons above; the rest is in .*report.html"):
+        study.run_study("synthetic", "quick", tmp_path / "less")
+    assert [name for name, *_ in ran[2:]] == ["task5", "task6"]  # what comes later is run all the same
+    page = (tmp_path / "less" / "report.html").read_text()
+    assert "task4: There are no photos of Terrassa" in page and "Heading of task6" in page

@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import sys
 
+from tfproject.errors import UserError
 from tfproject.files import write_atomically
 
 
 def run_study(data, profile, directory, *, only=None, **options):
-    """Run what is missing of the study.
+    """Run what is missing of the study. A task that cannot be run, such as one without its images, stops no other.
 
     Args:
         data: "real" or "synthetic".
@@ -18,14 +20,23 @@ def run_study(data, profile, directory, *, only=None, **options):
 
     Returns:
         The pathlib.Path of the study's page, on which every task stands that was run so far.
+
+    Raises:
+        UserError: when all is done that can be, if a task could not be run.
     """
     from tfproject.report import page
 
-    directory = pathlib.Path(directory)
+    directory, failed = pathlib.Path(directory), {}
+    directory.mkdir(parents=True, exist_ok=True)
     for name in only or TASKS:
-        summary = TASKS[name](data, profile, directory / name, options)
+        try:
+            summary = TASKS[name](data, profile, directory / name, options)
+        except UserError as error:
+            failed[name] = str(error)
+            print(f"tfproject: {name} is left out: {error}", file=sys.stderr, flush=True)
+            continue
         write_atomically(directory / name / "summary.json", json.dumps(summary, indent=1) + "\n")
-    sections = []
+    sections = [page.Section("Not run", text=tuple(f"{name}: {why}" for name, why in failed.items()))] if failed else []
     for folder in (directory / name for name in TASKS):
         if (folder / "summary.json").exists():
             summary = json.loads((folder / "summary.json").read_text())
@@ -39,6 +50,10 @@ def run_study(data, profile, directory, *, only=None, **options):
                 )
             )
     page.write(directory / "report.html", "tfproject: a study of convolutional networks", sections)
+    if failed:
+        raise UserError(
+            f"The study lacks {', '.join(failed)}, for the reasons above; the rest is in {directory / 'report.html'}."
+        )
     return directory / "report.html"
 
 

@@ -280,7 +280,7 @@ def _compared(study, experiment, analysis, rows):
     ]  # fmt: skip
     return page.Section(
         experiment.name.replace("-", " ").capitalize(),
-        text=(experiment.question, *analysis["reading"]),
+        text=tuple(filter(None, (experiment.question, *analysis["reading"], analysis["remark"]))),
         table=(head, *cells),
         figures=tuple(drawn),
         links=tuple((f"{experiment.name}{end}.csv", text) for end, text in (

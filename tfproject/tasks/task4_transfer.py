@@ -1,6 +1,7 @@
 """Task 4: transfer learning on buildings, from a small CNN trained from scratch to a fine-tuned VGG16."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -210,7 +211,10 @@ def _cuts(size):
 
 
 def _recipes(size):
-    """Ways to train what is not frozen, all with the same cut and as many epochs of everything that is trained."""
+    """Ways to train what is not frozen, all with the same cut and as many epochs with all of it in motion.
+
+    Those that begin with some layers alone do that in epochs of their own, so they train longer in all.
+    """
     until = size.cuts[len(size.cuts) // 2]
     deeper = [block for block in BLOCKS if block > until]
     at_once = _middle(size, "all at once", until)
@@ -232,6 +236,17 @@ def _recipes(size):
         variations[:2] if size.few else variations,
         baseline="all at once",
         seeds=size.seeds,
+        remark=functools.partial(_epochs_remark, variations),
+    )
+
+
+def _epochs_remark(variations, analysis):
+    shown = {row["variation"] for row in analysis["rows"]}
+    epochs = {v.name: [r.epochs for r in (*v.stages, v.recipe)] for v in variations if v.name in shown}
+    listed = "; ".join(f"{name} {sum(each)} ({' + '.join(map(str, each))})" for name, each in epochs.items())
+    return (
+        f"They do not train equally long. Epochs in all, stage by stage: {listed}. So what sets them apart is the "
+        "longer training of the new layers as well as the order; how much of it is which was not measured."
     )
 
 
@@ -340,8 +355,6 @@ def _cifar_weights(size, directory):
                 "--publish` first, in the repository's folder."
             )
         return CIFAR_CNN.absolute()
-    import functools
-
     from tfproject import data, models, training
 
     run = training.Run(directory / "objects")
