@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -316,6 +317,15 @@ def test_the_same_files_give_the_same_bytes_and_unchanged_files_are_left_alone(r
                    env={"PYTHONHASHSEED": "7", "PATH": "", "HOME": str(tmp_path), "TZ": "Asia/Tokyo"})  # fmt: skip
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in (page, pdf)] == before
     assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_the_pdf_holds_no_date_with_an_old_harfbuzz_either(results, monkeypatch, weasyprint):
+    monkeypatch.setattr("weasyprint.pdf.fonts.harfbuzz_subset", None)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    found = report_sections.sections(results)
+    first = final_report.to_pdf(found)
+    time.sleep(1.1)  # dates are in seconds
+    assert final_report.to_pdf(found) == first
 
 
 def test_the_pdf_leaves_out_figures_rather_than_grow_and_says_so(results, monkeypatch, weasyprint):

@@ -103,6 +103,8 @@ def to_pdf(found):
             f"The PDF needs WeasyPrint, which cannot be loaded ({error}); install tfproject[report] and, on Debian or "
             "Ubuntu, libpango-1.0-0 and libpangoft2-1.0-0."
         ) from error
+    # Where HarfBuzz is too old to cut fonts down, fontTools does, and dates them.
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
     for most in range(max(len(section.pictures) for section in found), -1, -1):
         shown = [_with_pictures(section, most) for section in found]
         html = _render(shown, address=None, fonts=_fonts())

@@ -171,12 +171,13 @@ def as_summary(found):
 
 
 def accuracy_of(summary, interval=None):
-    """A Summary over seeds as Measured; of a single run the interval is that of its test images."""
-    if summary.count > 1:
+    """A Summary over seeds as Measured; where no seed differs the interval is that of the test images, if given."""
+    if summary.count > 1 and (summary.spread or interval is None):
         return Measured(summary.mean, summary.low, summary.high, f"t-interval over {seeds_in_words(summary.count)}")
     if interval is None:
         return Measured(summary.mean)
-    return Measured(summary.mean, *interval, "a single run; Wilson's interval of the test images")
+    runs = "a single run" if summary.count == 1 else "the same for every seed"
+    return Measured(summary.mean, *interval, f"{runs}; Wilson's interval of the test images")
 
 
 def told(found):
@@ -191,7 +192,7 @@ def over_seeds(found, form):
     if found["mean"] is None:
         return ""
     between = "" if found["low"] is None else f" ({found['low']:{form}} to {found['high']:{form}})"
-    return f"{found['mean']:{form}}{between}"
+    return f"{found['mean']:{form}}{' (the same for every seed)' if found['spread'] == 0 else between}"
 
 
 def share_of(hits, count):

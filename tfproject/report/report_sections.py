@@ -263,6 +263,8 @@ def _task3(folder):
 
 
 def _task4(folder):
+    from tfproject.statistics import wilson
+
     section = Section(
         "task4", "Transfer learning on buildings",
         "How much does it help to start from what another training has learnt, when there are few photos?",
@@ -279,7 +281,8 @@ def _task4(folder):
             text.append(f"'{name}' diverged with at least one seed, so no mean is given.")
             rows.append((name, f"{part['train_images']:,}", "diverged", "", ""))
             continue
-        known[name] = ours = accuracy_of(as_summary(found))
+        count = part["scored_distinct"]
+        known[name] = ours = accuracy_of(as_summary(found), wilson(round(found["mean"] * count), count))
         rows.append((
             name, f"{part['train_images']:,}", *(over_seeds(part[key], form) for key, form in (
                 ("distinct", ".1%"), ("test", ".1%"), ("auroc_least_sure", ".2f"))),
@@ -307,7 +310,8 @@ def _task4(folder):
     )
     for name, analysis in metrics["experiments"].items():
         if name != "parts":
-            text.append(f"{upper(name.replace('-', ' '))}. {' '.join(analysis['reading'])}")
+            said = [*analysis["reading"], *filter(None, [analysis["remark"]])]
+            text.append(f"{upper(name.replace('-', ' '))}. {' '.join(said)}")
     text += data_words(photos)
     pictures = [
         published_picture(folder / "figures" / "parts.png",
