@@ -40,21 +40,23 @@ def page(results):
 
 
 def machines(results):
-    """A sentence for each machine that results are from, with the range of its measured peak."""
+    """For each machine that results are from which these are, and the range of its measured peak."""
     peaks = {}
-    for result in results.values():
+    for name, result in results.items():
         found = result.get("machine")
         if found:
             packages = found.get("packages", {})
             processor = found.get("processor", {})
-            known = [f"{name} {packages[name]}" for name in ("tensorflow", "keras", "numpy") if name in packages]
+            known = [f"{of} {packages[of]}" for of in ("tensorflow", "keras", "numpy") if of in packages]
             key = ", ".join([processor.get("name", "an unknown processor"), f"{found['cores']} cores", *found["gpus"]])
             key += f"; {', '.join(known)}" if known else ""
-            peaks.setdefault(key, []).append(found["matrix_product_gflops"])
+            peaks.setdefault(key, {})[name] = found["matrix_product_gflops"]
     told = []
-    for key, values in peaks.items():
+    for key, own in peaks.items():
+        values = own.values()
         spread = f"{min(values):g}" if min(values) == max(values) else f"{min(values):g} to {max(values):g}"
-        told.append(f"Measured on: {key}. Matrix product (float32, NumPy), taken with each result: {spread} GFLOP/s.\n")
+        names = f"{', '.join(own)}: m" if len(peaks) > 1 else "M"
+        told.append(f"{names}easured on {key}. Matrix product (float32, NumPy), taken with each: {spread} GFLOP/s.\n")
     return "\n".join(told)
 
 

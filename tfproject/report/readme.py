@@ -36,8 +36,24 @@ def results_table(root="."):
     _add_task4(results / "task4-losses" / "metrics.json", rows, remarks)
     _add_task5(root, results / "open-project", rows, remarks)
     head = ("| task | data | test accuracy (95 % interval) | others |", "|---|---|---|---|")
-    remarks.insert(0, INTERVALS)
+    remarks = [INTERVALS, *remarks, *_not_run(results)]
     return "\n".join((*head, *rows, "", "\n\n".join(remarks), ""))
+
+
+def _not_run(results):
+    """A sentence about what of the study has no published results yet."""
+    from tfproject.tasks.task2_experiments import EXPERIMENTS
+    from tfproject.tasks.task5_eurosat import PARTS
+
+    lacking = []
+    for task, folder, key, wanted in (("2", "task2-experiments", "experiments", EXPERIMENTS),
+                                      ("5", "open-project", "parts", PARTS)):  # fmt: skip
+        path = results / folder / "metrics.json"
+        there = json.loads(path.read_text()).get(key, {}) if path.exists() else {}
+        if missing := [name for name in wanted if name not in there]:
+            lacking.append(f"of Task {task}: {', '.join(missing)}")
+    if lacking:
+        yield f"Not run yet, {'; '.join(lacking)}."
 
 
 def _add_task1(root, folder, rows, remarks):
