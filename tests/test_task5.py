@@ -218,9 +218,17 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
     for place in (training, fitting):
         monkeypatch.setattr(place, "fit", lambda *args, **options: pytest.fail("a published run was trained again"))
     _forget()
+    again = task5.run_task("toy", "small", tmp_path / "again", reuse=early, progress=False)
+    assert json.loads((again.parent / "metrics.json").read_text()) == whole
+    assert again.read_text() == (directory / "report.html").read_text()
+    for path in (tmp_path / "again" / "parts").iterdir():  # without them the runs are taken, where nothing trains
+        path.unlink()
+    (tmp_path / "runs-alone").mkdir()
+    for name in ("runs", "search"):
+        (tmp_path / "again" / name).rename(tmp_path / "runs-alone" / name)
     parts = [part for part in task5.PARTS if part not in ("exploration", "analysis")]
-    task5.run_task("toy", "small", tmp_path / "again", only=parts, reuse=early, progress=False)
-    again = json.loads((tmp_path / "again" / "metrics.json").read_text())["parts"]
+    task5.run_task("toy", "small", tmp_path / "runs-alone", only=parts, progress=False)
+    again = json.loads((tmp_path / "runs-alone" / "metrics.json").read_text())["parts"]
     assert again == {part: whole["parts"][part] for part in parts}
     with pytest.raises(pytest.fail.Exception, match="trained again"):  # what was found of other tiles says nothing
         monkeypatch.setattr(image_sets, "load", lambda *args, **options: darker())
@@ -228,7 +236,7 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
         task5.run_task("toy", "small", tmp_path / "darker", only=["random"], reuse=early, progress=False)
     assert not (tmp_path / "darker" / "search").exists()
     with pytest.raises(pytest.fail.Exception, match="trained again"):
-        task5.run_task("toy", "small", tmp_path / "again", only=["random"], progress=False)
+        task5.run_task("toy", "small", tmp_path / "runs-alone", only=["random"], progress=False)
     monkeypatch.setattr(image_sets, "load", lambda *args, **options: tiles())
     _forget()
     monkeypatch.setattr(task5, "VGG16_HEAD", dataclasses.replace(task5.VGG16_HEAD, learning_rate=0.5))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
 import pkgutil
@@ -187,7 +188,7 @@ class Task:
         return [f"{kind}-seed{seed}" for kind in kinds for seed in self.size.seeds.get(part, ())]
 
     def question(self, part):
-        """What a part's answer depends on, JSON values: of another question's answer nothing is taken."""
+        """A SHA-256 (hex) of what a part's answer depends on: of another question's answer nothing is taken."""
         size = dataclasses.asdict(self.size)
         asked = {"data": self.data, "tiles": self.choices.fingerprint, "options": self.options,
                  "recipe": LAND_COVER.to_json()}  # fmt: skip
@@ -200,7 +201,7 @@ class Task:
         asked["profile"] = size
         if part == "analysis":
             asked["runs"] = [name for name in self.names("random") + self.names("spatial") if self.scored(name)]
-        return json.loads(json.dumps(asked))
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def scored(self, name):
         """Whether a final network is trained and scored."""
@@ -730,7 +731,7 @@ def publish(directory, root="."):
     journal = [directory / "search" / name for name in ("question.json", "journal.log")]
     copy(directory, goal, [path for path in journal if path.exists()])
     old = json.loads((goal / "metrics.json").read_text()) if (goal / "metrics.json").exists() else {}
-    merged = old | new | {"parts": old.get("parts", {}) | new["parts"]}
+    merged = old | new | {key: old.get(key, {}) | new[key] for key in ("parts", "questions")}
     write_atomically(goal / "metrics.json", json.dumps(merged, indent=1) + "\n")
     copy(directory, goal, [directory / "report.html"])
     readme.update(root)
@@ -742,7 +743,7 @@ def _published_runs(root):
 
 
 def _reuse(task, root):
-    """Copy what was published and the task asks for and has not begun itself: runs, and the search's journal."""
+    """Copy what was published and the task asks for and has not itself: runs, the search's journal, finished parts."""
     results, directory = root / RESULTS, task.directory
     final = {name for part in (*SAVED_AS, "vgg16") for name in task.names(part)}
     for run in _published_runs(root):
@@ -760,3 +761,9 @@ def _reuse(task, root):
     if question.exists() and not (directory / "search").exists():
         if json.loads(question.read_text())["scored"] == _searched(task):
             copy(results, directory, results.glob("search/*"))
+    published = json.loads((results / "metrics.json").read_text()) if (results / "metrics.json").exists() else {}
+    for part, question in published.get("questions", {}).items():
+        if task.finding(part) is None and task.question(part) == question:
+            found = published["parts"][part]
+            copy(results, directory, [results / file for file in (*dict(found["figures"]), *found["files"])])
+            task.keep(part, found)

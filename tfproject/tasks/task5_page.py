@@ -40,6 +40,7 @@ def write(task):
             "images": {name: len(split) for name, split in tiles.splits.items()},
         },
         "parts": parts,
+        "questions": {part: task.question(part) for part in parts},
     }  # fmt: skip
     if "random" in parts:
         first = task.run(parts["random"]["runs"][0]).metrics
