@@ -161,6 +161,7 @@ def test_lists_are_capped_and_counts_are_not(tiles, monkeypatch):
     copies = [(x, 0) for x in tiles for _ in range(2)]
     exact = audit.audit(image_set({"all": copies}))["exact_duplicates"]
     assert exact["groups"] == 8 and len(exact["list"]) == 2
+    assert len(audit.audit(image_set({"all": copies}), all_duplicates=True)["exact_duplicates"]["list"]) == 8
 
 
 def test_a_search_that_ends_early_says_so(tiles, monkeypatch):

@@ -323,12 +323,16 @@ def test_synthetic_alone_means_the_tiles():
     assert catalog.load("synthetic", seed=3).fingerprint == catalog.load("synthetic-land-cover", seed=3).fingerprint
 
 
-def test_generated_folders_are_written_once_and_whole(tmp_path):
+def test_generated_folders_are_written_once_and_whole(tmp_path, monkeypatch):
     root = Path(catalog.prepare("synthetic-city"))
     assert root.parent == tmp_path / "cache" and list(root.parent.iterdir()) == [root]
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
     assert catalog.prepare("synthetic-city") == str(root) and before
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")} == before
+    generator = tmp_path / "generator.py"
+    generator.write_text("# another one")
+    monkeypatch.setattr(catalog.inspect, "getsourcefile", lambda _: str(generator))
+    assert catalog.prepare("synthetic-city") != str(root) and len(list(root.parent.iterdir())) == 2
 
 
 # The real sets, where they are prepared

@@ -184,6 +184,33 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
     assert errors.strip().splitlines()[-1].startswith("tfproject: interrupted") and "Traceback" not in errors
 
 
+def test_a_study_hands_its_options_to_the_tasks(tmp_path, monkeypatch):
+    from tfproject.tasks import study, task1_custom_cnn
+
+    given = {}
+
+    def run_task(data, profile, directory, **options):
+        given.update(options, data=data)
+        raise UserError("That is enough.")
+
+    monkeypatch.setattr(task1_custom_cnn, "run_task", run_task)
+    monkeypatch.setattr(study, "TASKS", {"task1": study.TASKS["task1"]})
+    arguments = ["study", "--only", "task1", "--run-dir", str(tmp_path)]
+    assert cli.main([*arguments, "--data-dir", "there", "--on-bad-image", "fail"]) == 2
+    assert given == {"data": "synthetic", "data_dir": pathlib.Path("there"), "on_bad_image": "fail"}
+    with pytest.raises(SystemExit):
+        cli.main(["study", "--seed", "3"])  # each task has seeds of its own
+
+
+@pytest.mark.parametrize("command", ["task1", "task2", "task3", "task4", "task5"])
+def test_nothing_but_real_results_is_published(command, monkeypatch, capsys):
+    monkeypatch.setattr("tfproject.report.readme.check", lambda: None)
+    assert cli.main([command, "--publish"]) == 2
+    assert "Only results of the real images are published, not of 'synthetic'" in capsys.readouterr().err
+    assert cli.main([command, "--data", "real", "--profile", "quick", "--publish"]) == 2
+    assert "'quick' only tries things out" in capsys.readouterr().err
+
+
 def test_the_study_shows_every_task_that_was_run_in_their_order(tmp_path, monkeypatch):
     from tfproject.report import figures
     from tfproject.tasks import study
@@ -201,9 +228,9 @@ def test_the_study_shows_every_task_that_was_run_in_their_order(tmp_path, monkey
 
     assert list(study.TASKS)[:2] == ["task1", "task2"]
     monkeypatch.setattr(study, "TASKS", {name: task(name) for name in ("task1", "task2")})
-    study.run_study("synthetic", "quick", tmp_path, only=["task2"], seed=3)
-    page = study.run_study("synthetic", "quick", tmp_path, only=["task1"], seed=3).read_text()
-    assert ran == [("task2", "synthetic", "quick", {"seed": 3}), ("task1", "synthetic", "quick", {"seed": 3})]
+    study.run_study("synthetic", "quick", tmp_path, only=["task2"], data_dir="there")
+    page = study.run_study("synthetic", "quick", tmp_path, only=["task1"]).read_text()
+    assert ran == [("task2", "synthetic", "quick", {"data_dir": "there"}), ("task1", "synthetic", "quick", {})]
     assert page.index("Heading of task1") < page.index('href="task1/r.html"') < page.index("Heading of task2")
 
     def without_images(*_):

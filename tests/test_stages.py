@@ -41,6 +41,24 @@ def test_a_layers_steps_and_weight_decay_are_scaled(optimizer, toy_set):
         np.testing.assert_allclose(scaled[path], factor * step, rtol=1e-3, atol=1e-7)
 
 
+def test_in_half_precision_the_loss_is_scaled_and_rates_are_too(toy_set, tmp_path, monkeypatch):
+    seen = []
+    fit = keras.Model.fit
+
+    def watched(model, *args, **options):
+        before = {v.path: v.numpy() for v in model.trainable_variables}
+        result = fit(model, *args, **options)
+        moved = {v.path for v in model.trainable_variables if not np.array_equal(before[v.path], v.numpy())}
+        seen.append((type(model.optimizer).__name__, before.keys() - moved))
+        return result
+
+    monkeypatch.setattr(keras.Model, "fit", watched)
+    recipe = dataclasses.replace(RECIPE, precision="mixed_float16", epochs=1, layer_rates=(("conv2", 0.0),))
+    for until in ("conv1_relu", ""):
+        training.fit(toy.network, toy_set, dataclasses.replace(recipe, frozen_until=until), tmp_path / (until or "all"))
+    assert seen == [("LossScaleOptimizer", {"conv2/kernel"})] * 2
+
+
 def test_factors_fall_towards_the_image():
     rates = layer_rates.rates_by_depth(("block3_*", "block4_*", "block5_*"), decay=2)
     assert rates == (("block3_*", 1 / 8), ("block4_*", 1 / 4), ("block5_*", 1 / 2))

@@ -21,6 +21,8 @@ def test_mean_spread_and_interval_of_known_numbers():
 def test_too_few_numbers_have_no_interval():
     assert summarise([0.5]).mean == 0.5 and summarise([0.5]).spread is None and summarise([0.5]).low is None
     assert summarise([]).mean is None
+    equal = summarise([0.8493723849372385] * 3)  # whose mean and spread NumPy rounds
+    assert (equal.mean, equal.spread, equal.low, equal.high) == (0.8493723849372385, 0.0, *[0.8493723849372385] * 2)
 
 
 def test_the_paired_comparison_is_scipys():

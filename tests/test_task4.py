@@ -78,6 +78,38 @@ def test_test_photos_that_training_has_a_duplicate_of_are_left_out():
     assert len(images.test) == 10
 
 
+def test_duplicates_beyond_those_that_are_listed_are_kept_out_too(monkeypatch):
+    images = image_set("home", ("a", "b"), train=[0, 1] * 10, val=[0, 1], test=[0, 1] * 5)
+    test = np.concatenate([images.train.images[:9], images.test.images[9:]])
+    images = ImageSet(
+        "home", images.class_names, {**images.splits, "test": Split(test, images.test.labels, images.test.names)},
+        images.origin,
+    )  # fmt: skip
+    monkeypatch.setattr(audit, "LIST_LIMIT", 2)
+    monkeypatch.setattr(buildings, "_read", lambda *_: images)
+    buildings.duplicates.cache_clear()
+    partners = buildings.duplicates("home")
+    assert buildings.with_distinct(images, partners).splits["distinct"].names == ("test9.jpg",)
+    buildings.duplicates.cache_clear()
+    monkeypatch.setattr(audit, "PAIR_LIMIT", 0)
+    with pytest.raises(UserError, match="too many to keep all of them out of the test"):
+        buildings.duplicates("home")
+    buildings.duplicates.cache_clear()
+
+
+def test_the_largest_class_tells_how_much_longer_balance_takes():
+    images = image_set("home", ("a", "b", "c"), train=[0] * 12 + [1] * 5 + [2] * 3)
+    name, share, longer = task4.largest_class(images)
+    assert (name, share) == ("a", 0.6)
+    assert longer == pytest.approx(len(buildings.repeat_to_balance(images.train, 0)) / len(images.train))
+
+
+def test_without_a_test_there_are_no_test_accuracies():
+    ways = task4._ways(TINY, "weights.keras", None)
+    assert all(variation.has_test for variation in task4._parts(TINY, ways).variations)
+    assert not any(variation.has_test for variation in task4._parts_seventy_thirty(TINY, ways).variations)
+
+
 def test_fewer_validation_photos_change_nothing_else():
     whole, fewer = (buildings.load("synthetic-buildings", 32, val_images=count) for count in (None, 5))
     assert len(fewer.val) == 5 < len(whole.val) and set(fewer.val.names) < set(whole.val.names)

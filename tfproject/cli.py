@@ -23,11 +23,21 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _data_options(parser):
-    group = parser.add_argument_group("data")
+def _where_options(group):
     group.add_argument(
         "--data-dir", type=pathlib.Path, metavar="DIR", help="folder, zip or TFDS folder that holds the set"
     )
+    group.add_argument(
+        "--on-bad-image",
+        choices=("list", "fail"),
+        default="list",
+        help="leave out unreadable files and list them, or stop",
+    )
+
+
+def _data_options(parser):
+    group = parser.add_argument_group("data")
+    _where_options(group)
     group.add_argument(
         "--split-files",
         type=pathlib.Path,
@@ -40,12 +50,6 @@ def _data_options(parser):
         help="the set's own split, a stratified 70/15/15, or lists",
     )
     group.add_argument("--seed", type=int, default=0, help="of the split and of training (default 0)")
-    group.add_argument(
-        "--on-bad-image",
-        choices=("list", "fail"),
-        default="list",
-        help="leave out unreadable files and list them, or stop",
-    )
 
 
 def _task_options(parser, profiles, reuse=True):
@@ -141,7 +145,7 @@ def build_parser():
     command.add_argument("--profile", choices=("quick", "cpu"), help="default: quick for synthetic data, else cpu")
     command.add_argument("--run-dir", type=pathlib.Path, metavar="DIR", help="where to write (default runs/study-…)")
     command.add_argument("--only", nargs="+", choices=tuple(study.TASKS), metavar="TASK", help="run these tasks only")
-    _data_options(command)
+    _where_options(command.add_argument_group("data"))
     command.set_defaults(run=_study)
 
     command = commands.add_parser("task1", help="the custom and a strong CNN on CIFAR-10, and what layers cost")
@@ -291,6 +295,17 @@ def _check_outputs(arguments):
             raise UserError(f"{path} cannot be written: there is no folder {path.parent}; make it, or name another.")
 
 
+def _check_publishing(arguments, name):
+    """What is published stands in this repository's README as of the real set `name`."""
+    from tfproject.report import readme
+
+    readme.check()
+    if arguments.data not in ("real", name):
+        raise UserError(f"Only results of the real images are published, not of '{arguments.data}'; give --data real.")
+    if _profile(arguments) == "quick":
+        raise UserError("The profile 'quick' only tries things out; publish what the profile 'cpu' or 'full' gives.")
+
+
 def _profile(arguments):
     return arguments.profile or ("quick" if arguments.data.startswith("synthetic") else "cpu")
 
@@ -319,17 +334,19 @@ def _study(arguments):
 
     profile = _profile(arguments)
     directory = arguments.run_dir or pathlib.Path("runs", f"study-{arguments.data}-{profile}")
-    report = study.run_study(arguments.data, profile, directory, only=arguments.only, **_load_options(arguments))
+    report = study.run_study(
+        arguments.data, profile, directory, only=arguments.only, data_dir=arguments.data_dir,
+        on_bad_image=arguments.on_bad_image,
+    )  # fmt: skip
     print(f"Report: {report}")
     print(f"TensorBoard logs: {directory} (tensorboard --logdir {directory})")
 
 
 def _task1(arguments):
-    from tfproject.report import readme
     from tfproject.tasks import task1_custom_cnn
 
     if arguments.publish:
-        readme.check()
+        _check_publishing(arguments, "cifar10")
     profile, directory = _profile(arguments), _task_directory(arguments)
     page = task1_custom_cnn.run_task(
         arguments.data, profile, directory, only=arguments.only, reuse="." if arguments.reuse else None,
@@ -342,8 +359,11 @@ def _task1(arguments):
 
 
 def _task2(arguments):
+    from tfproject.report import readme
     from tfproject.tasks import task2_experiments
 
+    if arguments.publish:
+        _check_publishing(arguments, "cifar10")
     profile, directory = _profile(arguments), _task_directory(arguments)
     page = task2_experiments.run_task(
         arguments.data, profile, directory, only=arguments.only, precision=arguments.precision,
@@ -354,14 +374,14 @@ def _task2(arguments):
     print(f"TensorBoard logs: {directory / 'runs'} (tensorboard --logdir {directory / 'runs'})")
     if arguments.publish:
         print(f"Published: {task2_experiments.publish(directory)}")
+        readme.update()
 
 
 def _task3(arguments):
-    from tfproject.report import readme
     from tfproject.tasks import task3_visualizations
 
     if arguments.publish:
-        readme.check()
+        _check_publishing(arguments, "cifar10")
     profile, directory = _profile(arguments), _task_directory(arguments)
     page = task3_visualizations.run_task(
         arguments.data, profile, directory, only=arguments.only, weights=arguments.weights, model=arguments.model,
@@ -374,11 +394,10 @@ def _task3(arguments):
 
 
 def _task4(arguments):
-    from tfproject.report import readme
     from tfproject.tasks import task4_transfer
 
     if arguments.publish:
-        readme.check()
+        _check_publishing(arguments, "terrassa")
     directory = _task_directory(arguments)
     page = task4_transfer.run_task(
         arguments.data, _profile(arguments), directory, only=arguments.only,
@@ -417,11 +436,10 @@ def _check_classes(path, saved, images):
 
 
 def _task5(arguments):
-    from tfproject.report import readme
     from tfproject.tasks import task5_eurosat
 
     if arguments.publish:
-        readme.check()
+        _check_publishing(arguments, "eurosat")
     profile, directory = _profile(arguments), _task_directory(arguments)
     page = task5_eurosat.run_task(
         arguments.data, profile, directory, only=arguments.only, precision=arguments.precision,

@@ -48,6 +48,8 @@ def summarise(values):
     mean = float(values.mean())
     if len(values) < 2:
         return Summary(1, mean, None, None, None)
+    if np.ptp(values) <= 1e-12:  # equal but for rounding, which the mean of equal numbers has too
+        return Summary(len(values), float(values[0]), 0.0, float(values[0]), float(values[0]))
     spread = float(values.std(ddof=1))
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread / len(values) ** 0.5
     return Summary(len(values), mean, spread, mean - reach, mean + reach)

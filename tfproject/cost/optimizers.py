@@ -49,6 +49,7 @@ def find(optimizer):
         raise UserError(f"The cost study does not know the optimiser '{optimizer}'; choose from {', '.join(NAMES)}.")
     import keras
 
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss, for half precision
     if isinstance(optimizer, keras.optimizers.Muon):
         return Optimizer(
             optimizer.name, lambda variable: 1 + bool(optimizer._should_use_adamw(variable)), 5

@@ -40,11 +40,12 @@ _THUMBNAIL = 32
 _CHUNK = 512
 
 
-def audit(image_set):
+def audit(image_set, all_duplicates=False):
     """What is in an image set, and what is wrong with it.
 
     Args:
         image_set: an ImageSet, before or after splitting.
+        all_duplicates: whether the lists of duplicates are whole.
 
     Returns:
         A dict that goes to JSON as it is:
@@ -59,7 +60,8 @@ def audit(image_set):
             too_even_to_compare (images), thresholds, list of {images: [{name, split, class}, {...}], hash_distance,
             correlation}; of identical images only the first is compared;
             conflicting_labels: groups (identical images in different classes), near_pairs, list as above.
-        Lists hold the first `LIST_LIMIT` entries, the closest near pairs first.
+        Other lists, and these if not asked to be whole, hold the first `LIST_LIMIT` entries; the closest near pairs
+        come first.
     """
     class_names = image_set.class_names
     splits = image_set.splits
@@ -84,6 +86,7 @@ def audit(image_set):
     exact_conflicts = [group for group in exact if _differ(group, "class")]
     near_conflicts = [pair for pair in near if _differ(pair["images"], "class")]
     smallest = min(totals.values(), default=0)
+    limit = None if all_duplicates else LIST_LIMIT
     return {
         "name": image_set.name,
         "description": image_set.origin.description,
@@ -102,7 +105,7 @@ def audit(image_set):
             "groups": len(exact),
             "images": sum(len(group) - 1 for group in exact),
             "across_splits": sum(_differ(group, "split") for group in exact),
-            "list": exact[:LIST_LIMIT],
+            "list": exact[:limit],
         },
         "near_duplicates": {
             "pairs": len(near),
@@ -115,7 +118,7 @@ def audit(image_set):
                 "max_mean_difference": MAX_MEAN_DIFFERENCE,
                 "min_contrast": MIN_CONTRAST,
             },
-            "list": near[:LIST_LIMIT],
+            "list": near[:limit],
         },
         "conflicting_labels": {
             "groups": len(exact_conflicts),

@@ -79,8 +79,17 @@ def with_distinct(image_set, partners):
 
 @functools.lru_cache(maxsize=4)
 def duplicates(name, data_dir=None, on_bad_image="list"):
-    """Which photos show the same, identical or nearly (see `tfproject.data.audit`): by name, a set of others' names."""
-    report = audit.audit(_read(name, catalog.BUILDING_SIZE[0], data_dir, on_bad_image))
+    """Which photos show the same, identical or nearly (see `tfproject.data.audit`): by name, a set of others' names.
+
+    Raises:
+        UserError: if there are more near pairs than are looked for, so that some would be overlooked.
+    """
+    report = audit.audit(_read(name, catalog.BUILDING_SIZE[0], data_dir, on_bad_image), all_duplicates=True)
+    if not report["near_duplicates"]["complete"]:
+        raise UserError(
+            f"{name} has {report['near_duplicates']['pairs']:,} pairs of near duplicates or more, too many to keep all "
+            "of them out of the test; remove photos that show the same."
+        )
     return duplicates_in(report)
 
 

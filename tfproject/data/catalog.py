@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import os
 import tempfile
 from pathlib import Path
@@ -83,6 +84,8 @@ def load(
         tiles = load("eurosat", split_files="eurosat-spatial")
         tiles.train.images.shape
     """
+    if seed < 0:
+        raise UserError(f"The seed is {seed}; give a whole number of 0 or more.")
     name = ALIASES.get(str(name), name)
     split = _check_arguments(split, split_files, on_bad_image, on_overlap)
     image_set = read(name, data_dir, image_size)
@@ -208,8 +211,8 @@ def _building_folder(name, data_dir):
         from tfproject.data import synthetic
 
         if name == "synthetic-buildings":
-            return _generated(name, synthetic.write_buildings, synthetic), synthetic.BUILDINGS_ORIGIN
-        return _generated(name, synthetic.write_city, synthetic), synthetic.CITY_ORIGIN
+            return _generated(name, synthetic.write_buildings), synthetic.BUILDINGS_ORIGIN
+        return _generated(name, synthetic.write_city), synthetic.CITY_ORIGIN
     places = [data_home() / name] if data_dir is None else [Path(data_dir), Path(data_dir) / name]
     for place in places:
         if place.is_file():
@@ -228,10 +231,10 @@ def _building_folder(name, data_dir):
     )
 
 
-def _generated(name, write, module):
+def _generated(name, write):
     """The folder of a generated set, written once; another version of the generator gets another folder."""
     cache = Path(os.environ.get("TFPROJECT_CACHE") or Path.home() / ".cache" / "tfproject")
-    version = hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:12]
+    version = hashlib.sha256(Path(inspect.getsourcefile(write)).read_bytes()).hexdigest()[:12]
     root = cache / f"{name}-{version}"
     if root.exists():
         return root

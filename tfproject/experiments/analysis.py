@@ -69,7 +69,7 @@ def _trial(study, variation, seed):
         "val_loss": outcome.get("val_loss"),
         "train_accuracy": outcome.get("train_accuracy"),
         "gap": outcome.get("gap"),
-        "test_accuracy": measured.get("test", {}).get("accuracy"),
+        "test_accuracy": measured.get("test", {}).get("accuracy") if variation.has_test else None,
         "noise_scale": measured.get("noise_scale", {}).get("scale"),
         "parameters": training.get("parameters"),
         "train_images": training.get("images"),

@@ -38,6 +38,11 @@ class Variation:
     val_images: int | None = None
     group: str = ""
 
+    @property
+    def has_test(self):
+        """Whether what its runs recorded as "test" is of test images."""
+        return True
+
     def changes(self, base):
         """In what this differs from another variation: a dict from a field's name to this one's value."""
         mine, other = self.settings(), base.settings()

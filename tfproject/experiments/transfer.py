@@ -33,6 +33,11 @@ class TransferVariation(Variation):
     stages: tuple[Recipe, ...] = ()
     svm: bool = False
 
+    @property
+    def has_test(self):
+        """See `Variation.has_test`: where there is no test, validation is scored in its place."""
+        return self.images.get("protocol") != "70/30"
+
     def settings(self):
         """See `Variation.settings`."""
         settings = super().settings() | dict(self.images)

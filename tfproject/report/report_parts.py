@@ -118,11 +118,14 @@ def trainings(folder):
     found = []
     paths = sorted(path for path in folder.glob("**/environment.json") if path.parent != folder)
     for path in paths or sorted(folder.glob("environment.json")):
-        training = (read(path.parent / "metrics.json") or {}).get("training")
-        if training:
-            environment = json.loads(path.read_text())
-            name = path.parent.relative_to(folder.parent).as_posix()
-            found.append(Training(name, environment["seed"], training["seconds"], environment))
+        run = path.parent
+        measured = read(run / "metrics.json") or {}
+        if run.name.startswith("stage-") or not {"training", "svm"} & measured.keys():
+            continue
+        stages = [measured, *(read(stage) for stage in sorted(run.glob("stage-*/metrics.json")))]
+        seconds = sum(stage.get("training", {}).get("seconds", 0) for stage in stages)  # an SVM is solved in no time
+        environment = json.loads(path.read_text())
+        found.append(Training(run.relative_to(folder.parent).as_posix(), environment["seed"], seconds, environment))
     return tuple(found)
 
 

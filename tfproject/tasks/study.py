@@ -57,14 +57,10 @@ def run_study(data, profile, directory, *, only=None, **options):
     return directory / "report.html"
 
 
-def _common(options):
-    return {name: options[name] for name in ("data_dir", "on_bad_image") if name in options}
-
-
 def _task1(data, profile, directory, options):
     from tfproject.tasks import task1_custom_cnn
 
-    report = task1_custom_cnn.run_task(data, profile, directory, **_common(options))
+    report = task1_custom_cnn.run_task(data, profile, directory, **options)
     networks = json.loads((directory / "metrics.json").read_text())["networks"]
     return {
         "heading": "Task 1: custom CNNs, and what each layer costs",
@@ -77,7 +73,7 @@ def _task1(data, profile, directory, options):
 def _task2(data, profile, directory, options):
     from tfproject.tasks import task2_experiments
 
-    report = task2_experiments.run_task(data, profile, directory, **_common(options))
+    report = task2_experiments.run_task(data, profile, directory, **options)
     analyses = json.loads((directory / "metrics.json").read_text())["experiments"]
     return {
         "heading": "Task 2: experiments",
@@ -90,7 +86,7 @@ def _task2(data, profile, directory, options):
 def _task3(data, profile, directory, options):
     from tfproject.tasks import task3_visualizations
 
-    report = task3_visualizations.run_task(data, profile, directory, **_common(options))
+    report = task3_visualizations.run_task(data, profile, directory, **options)
     networks = json.loads((directory / "metrics.json").read_text())["networks"]
     return {
         "heading": "Task 3: what the networks have learnt",
@@ -103,7 +99,7 @@ def _task3(data, profile, directory, options):
 def _task4(data, profile, directory, options):
     from tfproject.tasks import task4_page, task4_transfer
 
-    report = task4_transfer.run_task(data, profile, directory, **_common(options))
+    report = task4_transfer.run_task(data, profile, directory, **options)
     return {
         "heading": "Task 4: transfer learning on buildings",
         "text": list(task4_page.reading(json.loads((directory / "metrics.json").read_text()))),
@@ -115,7 +111,7 @@ def _task4(data, profile, directory, options):
 def _task5(data, profile, directory, options):
     from tfproject.tasks import task5_eurosat, task5_page
 
-    report = task5_eurosat.run_task(data, profile, directory, **_common(options))
+    report = task5_eurosat.run_task(data, profile, directory, **options)
     return {
         "heading": "Task 5: land use and land cover from EuroSAT",
         "text": task5_page.reading(json.loads((directory / "metrics.json").read_text())["parts"]),

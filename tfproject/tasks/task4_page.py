@@ -10,6 +10,7 @@ from tfproject.experiments.transfer import history_of, probabilities
 from tfproject.files import write_atomically
 from tfproject.statistics import compare
 from tfproject.tasks import task4_transfer as task
+from tfproject.training.stages import stages_of
 
 ATTRIBUTED = 8  # photos in the Grad-CAM sheet
 LOOKS = "Does it look at the building?"
@@ -166,8 +167,11 @@ def _trained(study, analyses):
     trials = {trial["run"]: trial for analysis in analyses.values() for trial in analysis["trials"]}
     found = {}
     for name, trial in sorted(trials.items()):
-        run = _run(study.directory / "runs" / name)
-        where, svm = run.read("environment.json"), "svm" in run.metrics
+        whole = _run(study.directory / "runs" / name)
+        # What diverged in an earlier stage has only that stage's record.
+        stages = [stage for stage in stages_of(whole.directory) if (stage.directory / "environment.json").exists()]
+        run = stages[-1] if stages else whole
+        where, svm = run.read("environment.json"), "svm" in whole.metrics
         precision = "float32" if svm else run.read("recipe.json")["recipe"]["precision"]
         own = found.setdefault((where["processor"]["name"], where["cores"], precision), {"runs": 0, "seconds": 0.0})
         own["runs"] += 1
@@ -269,8 +273,11 @@ def _compared(study, experiment, analysis, rows):
             "they are the running means over the epoch, of augmented photos and with dropout.",
         ))  # fmt: skip
     of = {row["variation"]: row for row in analysis["rows"]}
-    head = ("variation", "training photos", "validation", "difference", "corrected p", "test", "without duplicates",
-            "balanced", "AUROC, least sure", "differs in")  # fmt: skip
+    tested = all(variation.has_test for variation in experiment.variations)
+    # Where there is no test, the photos that are scored are those of validation, with the network in float32.
+    scored = ("test", "without duplicates") if tested else ("validation, scored", "the same without duplicates")
+    head = ("variation", "training photos", "validation", "difference", "corrected p", *scored, "balanced",
+            "AUROC, least sure", "differs in")  # fmt: skip
     cells = [
         (row["variation"], f"{row['train_images']:,}", _or_nothing(of[row["variation"]]["val_accuracy"], ".2%"),
          _points(of[row["variation"]]["difference"]), _or_nothing(of[row["variation"]]["p_corrected"], ".2g"),
@@ -284,7 +291,7 @@ def _compared(study, experiment, analysis, rows):
         table=(head, *cells),
         figures=tuple(drawn),
         links=tuple((f"{experiment.name}{end}.csv", text) for end, text in (
-            ("", "All columns"), ("-test", "Test photos"), ("-trials", "Every trial"),
+            ("", "All columns"), ("-test", "What is scored"), ("-trials", "Every trial"),
         )),
     )  # fmt: skip
 

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Mapping
 
+import numpy as np
+
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Trial
 from tfproject.experiments.transfer import TransferStudy, TransferVariation
@@ -113,13 +115,14 @@ PROFILES = {
 EXPERIMENTS = ("parts", "parts-70-30", "cuts", "recipes", "balance", "learning-curves")
 
 
-def experiments(profile, weights, city):
+def experiments(profile, weights, city, largest):
     """Everything that is trained.
 
     Args:
         profile: a Profile.
         weights: path of the custom CNN trained on CIFAR-10.
         city: the other city's image set; None leaves part 4 out.
+        largest: as `largest_class` gives it.
 
     Returns:
         A tuple of Experiments.
@@ -127,7 +130,7 @@ def experiments(profile, weights, city):
     ways = _ways(profile, weights, city)
     return (
         _parts(profile, ways), _parts_seventy_thirty(profile, ways), _cuts(profile), _recipes(profile),
-        _balance(profile, ways), _learning_curves(profile, ways),
+        _balance(profile, ways, *largest), _learning_curves(profile, ways),
     )  # fmt: skip
 
 
@@ -250,18 +253,27 @@ def _epochs_remark(variations, analysis):
     )
 
 
-def _balance(size, ways):
+def largest_class(images):
+    """(its name, its share of the training photos, how much longer an epoch is when all classes are as frequent)."""
+    counts = np.bincount(images.train.labels, minlength=len(images.class_names))
+    most = int(counts.argmax())
+    share = counts[most] / counts.sum()
+    return images.class_names[most], float(share), float(share * np.count_nonzero(counts))
+
+
+def _balance(size, ways, name_of_largest, share, longer):
     """Photos of rarer classes repeated until all are as frequent, in about as many steps."""
     variations = []
     for name in (CONTINUED, SOFTMAX)[: 1 if size.few else 2]:
         way = ways[name]
-        recipe = dataclasses.replace(way.recipe, epochs=max(1, round(0.31 * way.recipe.epochs)))
+        recipe = dataclasses.replace(way.recipe, epochs=max(1, round(way.recipe.epochs / longer)))
         variations += [way, dataclasses.replace(
             way, name=f"{name}, balanced", recipe=recipe, images=way.images | {"balanced": True}
         )]  # fmt: skip
     return Experiment(
         "balance",
-        "A quarter of the photos is of one class, unknown: does it help to show every class as often?",
+        f"{share:.0%} of the training photos are of one class, {name_of_largest}: does it help to show every class as "
+        "often?",
         tuple(variations),
         baseline=CONTINUED,
         seeds=size.seeds,
@@ -315,6 +327,7 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     Raises:
         UserError: if an experiment is unknown, the images or the CIFAR-10 weights are not there or do not suit.
     """
+    from tfproject.data import buildings as photos
     from tfproject.experiments.analysis import analyse
     from tfproject.experiments.runner import set_up_tensorflow
     from tfproject.tasks import task4_page
@@ -326,18 +339,17 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     size, directory = PROFILES[profile], pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     buildings, city = SETS.get(data, (str(data), None))
-    studies = experiments(size, _cifar_weights(size, directory), city)
+    options = {"data_dir": None if data_dir is None else str(data_dir), "on_bad_image": on_bad_image}
+    largest = largest_class(photos.load(buildings, size.small, **options))
+    studies = experiments(size, _cifar_weights(size, directory), city, largest)
     if buildings != SETS["real"][0]:  # others' numbers are of Terrassa
         studies = tuple(dataclasses.replace(experiment, published={}) for experiment in studies)
     study = TransferStudy(
         directory,
         studies,
         images="tfproject.data.buildings:load",
-        image_options={
-            "name": buildings, "image_size": size.small, "data_dir": None if data_dir is None else str(data_dir),
-            "on_bad_image": on_bad_image,
-        },
-    )  # fmt: skip
+        image_options={"name": buildings, "image_size": size.small, **options},
+    )
     names = [name for name in EXPERIMENTS if only is None or name in only or name == "parts"]
     if reuse:
         _reuse(study, names, pathlib.Path(reuse))

@@ -99,6 +99,8 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
             whole = model = build_model(image_set.image_shape, class_count)
         if recipe.frozen_until:
             prefix, model = frozen_prefix.split(freezing.freeze_until(whole, recipe.frozen_until), recipe.frozen_until)
+            if recipe.precision == "mixed_float16":
+                model.dtype_policy = keras.DTypePolicy(recipe.precision)  # by which Keras decides to scale the loss
             image_set = frozen_prefix.run_once(
                 prefix, image_set, features_dir or acceleration.cache_path().parent / "features",
                 recipe.augment, min(recipe.views, recipe.epochs), progress=progress,

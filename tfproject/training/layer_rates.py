@@ -32,7 +32,8 @@ def scale_rates(model, rates):
     """
     from tfproject.models import freezing  # TensorFlow takes seconds to import; rates are known without it
 
-    optimizer = model.optimizer
+    # Under mixed_float16 Keras wraps the optimiser in one that scales the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     trained = {name: layer.trainable_variables for name, layer in freezing.layers_in(model)}
     trained = {name: variables for name, variables in trained.items() if variables}
     for pattern, _ in rates:

@@ -31,7 +31,8 @@ class Recipe:
             on validation.
         early_stopping: training ends after so many epochs in a row without a higher accuracy on validation; 0: never.
         augment: names of augmentations, in order (`tfproject.data.augmentation.BY_NAME`).
-        seed: of the initial weights, the order of the images, augmentation and dropout.
+        seed: of the initial weights, the order of the images, augmentation and dropout; with frozen layers all seeds
+            augment alike, as their views are run once for all.
         precision: "float32", "mixed_bfloat16", "mixed_float16", or "auto": the fastest here, measured once a machine.
         jit_compile: True, False or "auto": whether XLA compiles the training step.
         frozen_until: the name of the last layer that is not trained, nor any before it; they run once for each image.
