@@ -206,10 +206,14 @@ def test_the_colour_of_top_crops_is_told_from_random_ones(network, split):
 
 def test_fill_is_high_for_what_answers_everywhere(network):
     most = [[1, 8.0], [1, 8.0], [1, 8.0]]
-    samples = samples_of(most, average=[[0, 8.0], [7, 4.0], [0, 0.1]], minimum=0.0)
-    np.testing.assert_allclose(semantics.fill(network["deep"], samples), [1, 0.5, 0.0125])
-    samples = samples_of(most, average=[[0, 8.0], [7, 5.0], [0, 0.1]], minimum=2.0)
-    np.testing.assert_allclose(semantics.fill(network["deep"], samples), [1, 0.5, 0])
+    for minimum in (0.0, 2.0):  # that some spot of every image excites it makes it no less of a texture
+        samples = samples_of(most, average=[[0, 8.0], [0.5, 4.0], [0, 0.1]], minimum=minimum)
+        np.testing.assert_allclose(semantics.fill(network["deep"], samples), [1, 0.5, 0.0125])
+    samples = samples_of(most, average=[[0, 8.0], [0.5, 5.0], [0, 0.1]], minimum=-2.0)
+    np.testing.assert_allclose(semantics.fill(network["deep"], samples), [1, 0.7, 0.21])
+    # The class that it prefers is that of the mean over the places, as everywhere.
+    samples = samples_of([[9, 8.0]] * 3, average=[[0.9, 4.0]] * 3, minimum=0.0)
+    np.testing.assert_allclose(semantics.fill(network["deep"], samples), [0.5] * 3)
     assert semantics.fill(network["classes"], samples) is None
 
 
@@ -310,8 +314,8 @@ def test_a_kernel_of_zeros_has_no_meaning():
 def made_up_row(layer, unit, kind="mixed", selectivity=0.1, purity=0.3, logits=False, **more):
     row = dict.fromkeys(semantics.COLUMNS) | {"layer": layer, "unit": unit, "logits": logits, "kind": kind}
     row |= {"selectivity": selectivity, "selectivity_of_maximum": selectivity, "purity": purity, "purity_class": "red",
-            "purity_by_chance": 0.25, "class_selective": kind == "class", "meaning": kind}  # fmt: skip
-    return row | more
+            "preferred": "red", "purity_by_chance": 0.25}  # fmt: skip
+    return row | {"class_selective": kind == "class", "meaning": kind} | more
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +369,7 @@ def test_units_of_a_class_make_a_set(rows, five_layers):
 
 def test_words_of_the_first_layer(rows):
     text = words.first_layer([row for of_layer in rows.values() for row in of_layer])
-    assert "of the 7 filters of first, 1 looks for edges in brightness" in text
+    assert "of the 7 filters of first, 1 looks for edges, 1 for edges between colours" in text
     assert "3 for a colour" in text and "red-cyan (3)" in text
     assert "too small to tell an edge's frequency" in text
     assert words.first_layer(rows["deep"]) == ""
@@ -384,8 +388,8 @@ def test_words_of_depth_claim_only_what_is_shown(five_layers):
     text = words.depth(table, semantics.growth(table) | {"selectivity_p": 0.2})
     assert "not shown to grow" in text
     untrained = [row | table[0] | {"layer": row["layer"]} for row in table]
-    assert "is shown to have made more" in words.depth(table, semantics.growth(table), untrained)
-    assert "is not shown to have made more" in words.depth(table, semantics.growth(table), table)
+    assert "weights are shown to make more" in words.depth(table, semantics.growth(table), untrained)
+    assert "weights are not shown to make more" in words.depth(table, semantics.growth(table), table)
     assert "too few layers" in words.depth(table[:1], semantics.growth(table[:1]))
 
 
@@ -483,3 +487,24 @@ def test_a_loss_that_is_not_shown_is_not_named():
     rows = [row | {"unit": 11}, row | {"unit": 22, "p_corrected": 0.2}, row | {"unit": 33, "drop_low": -0.01}]
     shown = texts_of(semantics_figures.silencing_drops(rows))
     assert "11" in shown and "22" not in shown and "33" not in shown
+
+
+def test_an_index_for_another_class_than_that_of_the_top_images_says_so():
+    row = made_up_row("conv", 3, "class", 0.25)
+    assert words.selectivity_in_words(row) == "selectivity 0.25"
+    row["preferred"] = "blue"
+    assert "unit 3 of conv (red, selectivity 0.25 for blue, purity 30 %)" in words.selective_units([row])
+
+
+def test_a_kernel_of_one_pure_colour_is_told_by_the_images_that_excite_it():
+    row = made_up_row("first", 0, kernel_kind="mixed", colour="red", colour_distance=6.7, colour_p_corrected=1e-9)
+    assert semantics._meaning(row, of_kernel=True) == ("colour", "colour: red")
+    assert semantics._meaning(row | {"colour_p_corrected": 0.5}, of_kernel=True) == ("mixed", "mixed")
+    assert semantics._meaning(row | {"kernel_kind": "edge"}, of_kernel=True)[0] == "edge"
+
+
+def test_the_least_loss_that_so_few_images_can_show_is_told():
+    rows = [{"layer": "a", "unit": i, "images": 64, "p_corrected": 1, "drop": 0.0, "drop_low": -0.1, "drop_high": 0.1}
+            for i in range(64)]  # fmt: skip
+    text = words.silenced_units(rows)
+    assert "could have shown no loss below 18.8 points" in text  # 12 of 64: 64 * 2 / 2^12 < 0.05 < 64 * 2 / 2^11

@@ -15,6 +15,7 @@ from tfproject.interpret.silencing import (
     Silencing,
     paired_interval,
     paired_p,
+    set_rows,
     silence_sets,
     silence_units,
 )
@@ -150,6 +151,19 @@ def test_a_set_loses_more_than_random_ones(planted, colours):
     assert nothing.row(CLASSES)["drop"] == 0
 
 
+def test_the_p_values_of_sets_are_corrected_for_their_number(planted, colours):
+    sets = {"green": [1], "red": [0], "red and blue": [0, 2], "quiet": [4]}
+    rows = set_rows(silence_sets(planted, "conv", sets, colours, draws=40), CLASSES)
+    p = [row["p"] for row in rows]
+    assert [row["p_corrected"] for row in rows] == pytest.approx(stats.false_discovery_control(p))
+    named = [row for row in rows if row["class_p"] is not None]
+    assert [row["set"] for row in named] == ["green", "red"]
+    assert [row["class_p_corrected"] for row in named] == pytest.approx(
+        stats.false_discovery_control([row["class_p"] for row in named])
+    )
+    assert rows[2]["class_p_corrected"] is None
+
+
 def test_random_sets_are_of_units_that_speak(planted, colours):
     """All five that speak: every random set is the set itself."""
     (found,) = silence_sets(planted, "conv", {"all": [4, 2, 0, 1, 0]}, colours, draws=3)
@@ -236,11 +250,11 @@ def test_words_claim_no_loss_that_is_not_shown():
 
 
 def test_words_of_sets(planted, colours):
-    rows = [found.row(CLASSES) for found in silence_sets(planted, "conv", {"green": [1], "quiet": [4]}, colours)]
+    rows = set_rows(silence_sets(planted, "conv", {"green": [1], "quiet": [4]}, colours), CLASSES)
     # One of five random sets is the set itself, so that nothing is shown.
     text = words.silenced_sets(rows)
     assert "the images of that class lose more" in text and text.count("for none of") == 2 and "33.3" not in text
-    text = words.silenced_sets([rows[0] | {"p": 0.01, "class_p": 0.01}, rows[1]])
+    text = words.silenced_sets([rows[0] | {"p_corrected": 0.01, "class_p_corrected": 0.01}, rows[1]])
     assert "for 1 of 1 such sets: green (1 unit: 100.0 points" in text
     assert "for 1 of 2 such sets: green (1 unit: 33.3 points" in text and text.endswith("It is left open for quiet.")
     assert words.silenced_sets([]) == ""

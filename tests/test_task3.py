@@ -163,6 +163,16 @@ def test_a_network_without_dense_layers_and_what_does_not_fit(tmp_path):
     page = interpretation_page.write_page(tmp_path / "report.html", "A network", {"net": tmp_path / "net"})
     assert "Grad-CAM++" in page.read_text()
 
+    def shared(second):
+        found = interpretation.interpret_network(
+            model, images, tmp_path / "net", TINY, split="val", other=second, progress=False
+        )
+        return found["similarity"]["layers"][0]["share"]
+
+    another = keras.models.clone_model(model)
+    another.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    assert shared(model) > shared(another) and shared(model) > 0.9  # a second network's numbers are its own
+
     with pytest.raises(UserError, match="another network, other images or to another extent"):
         interpretation.interpret_network(
             model, images, tmp_path / "net", dataclasses.replace(TINY, steps=3), split="val", progress=False

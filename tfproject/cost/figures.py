@@ -61,7 +61,9 @@ def shares(table, most=24):
 
 @styled
 def roofline(table):
-    """Speed against arithmetic intensity of each measured layer, under the roof that the machine sets.
+    """Speed against arithmetic intensity of each measured layer, and the machine's roof.
+
+    The roof is that of tensors too large for the cache, and padding counts as arithmetic: a layer may lie above it.
 
     Args:
         table: a CostTable that was measured.

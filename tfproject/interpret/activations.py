@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from tfproject.errors import UserError
+from tfproject.interpret.attribution import default_batch_size
 from tfproject.interpret.network import NORMALIZATIONS, producer
 
 NEAR_BOUND = 0.05  # of the range of a bounded activation function: where its slope is nearly gone
@@ -132,7 +133,7 @@ def feature_maps(network, images, layer_names=None, count=8, batch_size=8):
     ]
 
 
-def activity(network, split, layer_names=None, batch_size=128):
+def activity(network, split, layer_names=None, batch_size=None):
     """What every unit says of all images of a split: silent, saturated and sparse units, mean and spread.
 
     The statistics of each image are made in the compiled network, so that no feature map leaves it. An output is what
@@ -155,7 +156,7 @@ def activity(network, split, layer_names=None, batch_size=128):
         network: a `tfproject.interpret.Network`.
         split: a Split with images of the network's size, uint8 (n, h, w, 3).
         layer_names: which layers; None for all convolutions and dense layers.
-        batch_size: images a step.
+        batch_size: images a step; if None 128, or fewer where they are large.
 
     Returns:
         A list of LayerActivity, in the order of the layers.
@@ -163,6 +164,7 @@ def activity(network, split, layer_names=None, batch_size=128):
     Raises:
         UserError: if there is no image, no such layer, or the images are of another size.
     """
+    batch_size = batch_size or min(128, 4 * default_batch_size(network.image_shape))
     unit_layers = network.unit_layers if layer_names is None else [network[name] for name in layer_names]
     images = split.images
     _check_size(network, images)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
+from tfproject.interpret.attribution import default_batch_size
 
 WORKING_MEMORY = 128  # MiB for a block of distances: the bound of what would be n x n numbers
 FEWEST = 7  # images: with fewer there is no neighbourhood to keep
@@ -34,7 +35,7 @@ class Embedding:
     variance_kept: float
 
 
-def features(network, split, layer_names=None, batch_size=128):
+def features(network, split, layer_names=None, batch_size=None):
     """What layers say of every image.
 
     Args:
@@ -42,7 +43,7 @@ def features(network, split, layer_names=None, batch_size=128):
         split: a Split with images of the network's size, uint8 (n, h, w, 3).
         layer_names: which layers; None: all dense layers, or the last convolution if there is none. A convolution's
             maps are averaged over their places.
-        batch_size: images a step.
+        batch_size: images a step; if None 128, or fewer where they are large.
 
     Returns:
         A dict from layer name to float32 (n, units), in the order of the layers given.
@@ -52,6 +53,8 @@ def features(network, split, layer_names=None, batch_size=128):
             numbers that are not finite.
     """
     import keras
+
+    batch_size = batch_size or min(128, 4 * default_batch_size(network.image_shape))
 
     if layer_names is None:
         unit_layers = network.dense or network.convolutions[-1:]

@@ -252,7 +252,7 @@ def verdict(passes, deletion_gain, insertion_gain):
             lies above 0 and worse where it lies below, if the mean gain is NEGLIGIBLE or more.
 
     Returns:
-        "passes" if it does and is better than chance by deletion and by insertion, else what it lacks.
+        "passes" if it does and is shown to be better than chance by deletion and by insertion, else what it lacks.
     """
     gains = {"deletion": deletion_gain, "insertion": insertion_gain}
     told = {kind: gain for kind, gain in gains.items() if gain.low is not None and abs(gain.mean) >= NEGLIGIBLE}
@@ -262,10 +262,14 @@ def verdict(passes, deletion_gain, insertion_gain):
         return "passes"
     parts = [] if passes else ["fails the sanity check"]
     if better:
-        parts.append(f"better than chance by {' and '.join(better)}" + ("" if len(better) == len(gains) else " only"))
+        parts.append(f"better than chance by {' and '.join(better)}")
     if worse:
         parts.append(f"worse than chance by {' and '.join(worse)}")
-    return ", ".join(parts if better or worse else [*parts, "no better than chance"])
+    if not told or not better and not worse:
+        return ", ".join([*parts, "not shown to be better than chance"])
+    if open_ := [kind for kind in gains if kind not in better + worse]:
+        parts.append(f"left open by {' and '.join(open_)}")
+    return ", ".join(parts)
 
 
 def interval(values, seed=0):

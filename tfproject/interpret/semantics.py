@@ -227,7 +227,8 @@ def fill(unit_layer, samples):
     """How much of the map answers to the preferred class: 0 for a single spot, 1 for the same at every place.
 
     The mean over all places as a share of the greatest activation, both the mean over the images of the unit's
-    preferred class and counted from the least that the maximum of any image is.
+    preferred class. Where a unit goes below 0, both are counted from the least that the maximum of any image is, as in
+    `class_selectivity`.
 
     Args:
         unit_layer: the UnitLayer.
@@ -238,9 +239,10 @@ def fill(unit_layer, samples):
     """
     if unit_layer.kind == "dense" or np.prod(unit_layer.output.shape[1:3]) < FEWEST_PLACES:
         return None
-    best = np.where(np.isfinite(samples.class_means), samples.class_means, -np.inf).argmax(axis=1)[:, None]
+    means = samples.class_means_average
+    best = np.where(np.isfinite(means), means, -np.inf).argmax(axis=1)[:, None]
     most, average = (
-        np.take_along_axis(means, best, axis=1)[:, 0] - samples.minimum
+        np.take_along_axis(means, best, axis=1)[:, 0] - np.minimum(0, samples.minimum)
         for means in (samples.class_means, samples.class_means_average)
     )
     return np.divide(average, most, out=np.zeros(len(most)), where=most > 0).clip(0, 1)
@@ -421,16 +423,23 @@ def _meaning(row, of_kernel):
         if row["orientation"] is not None:
             words.append(f"{row['orientation']:.0f} degrees")
         text = " ".join(words) if kind == "edge" else ", ".join(words)
-        return kind, text + (f", {row['frequency']:.2g} cycles/pixel" if row["frequency"] is not None else "")
+        text += f", {row['frequency']:.2g} cycles/pixel" if row["frequency"] is not None else ""
+        # A kernel of one pure colour is no more coloured than random ones; the images that excite it are.
+        shown = kind in ("mixed", "brightness") and _shows_colour(row)
+        return ("colour", f"colour: {row['colour']}") if shown else (kind, text)
     if row["class_selective"]:
         return "class", f"class: {row['purity_class']}"
     if _holds(row, "group_purity", GROUP_PURITY, "group_p_corrected"):
         return "group", f"group: {row['group']}"
-    if _holds(row, "colour_distance", COLOUR_DISTANCE, "colour_p_corrected"):
+    if _shows_colour(row):
         return "colour", f"colour: {row['colour']}"
     if row["fill"] is not None and row["fill"] >= TEXTURE_FILL:
         return "texture", "texture"
     return "mixed", "mixed"
+
+
+def _shows_colour(row):
+    return _holds(row, "colour_distance", COLOUR_DISTANCE, "colour_p_corrected")
 
 
 def _holds(row, measure, least, p):

@@ -199,7 +199,9 @@ def silence_units(network, split, units=None, *, value="zero", batch_size=None, 
     return found
 
 
-def silence_sets(network, layer_name, sets, split, *, draws=20, seed=0, value="zero", batch_size=None, progress=False):
+def silence_sets(
+    network, layer_name, sets, split, *, draws=1000, seed=0, value="zero", batch_size=None, progress=False
+):
     """Silence whole sets of a layer's units, and as a control as many units drawn at random.
 
     The random units are drawn from those of the layer that do not say the same of every image: a set of units that
@@ -244,6 +246,28 @@ def silence_sets(network, layer_name, sets, split, *, draws=20, seed=0, value="z
         SilencedSet(layer_name, name, value, own, np.asarray(split.labels), before, correct[0], correct[1:])
         for (name, own), correct in zip(sets.items(), after)
     ]
+
+
+def set_rows(found, class_names):
+    """The numbers of a layer's sets, their p-values corrected for how many sets there are.
+
+    Args:
+        found: SilencedSets of one layer.
+        class_names: names of the classes, by label.
+
+    Returns:
+        A list of what `SilencedSet.row` gives, with p_corrected and class_p_corrected (Benjamini and Hochberg; None
+        where there is no class_p).
+    """
+    rows = [one.row(class_names) for one in found]
+    for name in ("p", "class_p"):
+        known = [row for row in rows if row[name] is not None]
+        corrected = stats.false_discovery_control([row[name] for row in known]) if known else ()
+        for row in rows:
+            row[f"{name}_corrected"] = None
+        for row, p in zip(known, corrected):
+            row[f"{name}_corrected"] = float(p)
+    return rows
 
 
 def paired_interval(before, after):

@@ -4,13 +4,14 @@ The functions take rows as `semantics`, `silencing` and `similarity` make them, 
 """
 
 import collections
+import math
 
 from scipy import stats
 
 from tfproject.interpret.semantics import CHANCE, CLASS_PURITY, SIGNIFICANCE
 
 NAMED = 3  # units or hues that are named one by one
-_LOOKS_FOR = {"edge": "edges in brightness", "colour edge": "edges between colours", "colour": "a colour",
+_LOOKS_FOR = {"edge": "edges", "colour edge": "edges between colours", "colour": "a colour",
               "brightness": "brightness", "mixed": "none of these"}  # fmt: skip
 _STANDS_FOR = {"class": "a class", "group": "a group of classes", "texture": "a texture"} | _LOOKS_FOR
 
@@ -23,7 +24,7 @@ def describe_network(unit_rows, layer_rows, growth, silenced=(), sets=(), shared
         layer_rows: as `semantics.layer_rows` makes them of these.
         growth: as `semantics.growth` makes it of these.
         silenced: rows of `Silencing.rows`, of any layers.
-        sets: rows of `SilencedSet.row`.
+        sets: rows of `silencing.set_rows`.
         shared: rows of `LayerSimilarity.row` for two seeds.
         control: the same for two untrained networks.
         untrained: the layer rows of the same network before its training.
@@ -65,7 +66,7 @@ def first_layer(rows):
     elif not told:
         text += " The kernels are too small to tell an orientation."
     hues = collections.Counter(row["opponents"] for row in rows if "colour" in row["kind"]).most_common(NAMED)
-    if hues:
+    if hues and hues[0][1] > 1:
         text += f" The colours are most often {_joined([f'{name} ({count})' for name, count in hues])}."
     return text
 
@@ -101,8 +102,8 @@ def depth(layer_rows, growth, untrained=()):
     if before is not None:
         more = last["class_selective_share_low"] > before["class_selective_share_high"]
         text += (
-            f" Before its training {_selective(before)} so in {last['layer']}; training is "
-            f"{'shown' if more else 'not shown'} to have made more of them class-selective."
+            f" With random weights throughout {_selective(before)} so in {last['layer']}; the trained weights are "
+            f"{'shown' if more else 'not shown'} to make more of them class-selective."
         )
     return text
 
@@ -146,12 +147,18 @@ def selective_units(rows, count=NAMED):
     if not found:
         return f"No unit of {len(rows):,} before the classes is shown to be {what}."
     named = [
-        f"unit {row['unit']} of {row['layer']} ({row['purity_class']}, selectivity {row['selectivity']:.2f}, purity "
+        f"unit {row['unit']} of {row['layer']} ({row['purity_class']}, {selectivity_in_words(row)}, purity "
         f"{_percent(row['purity'])})"
         for row in found[:count]
     ]
     most = "the most selective are" if len(named) > 1 else "it is"
     return f"Of {_units(len(rows))} before the classes, {len(found):,} {_are(found)} {what}; {most} {_joined(named)}."
+
+
+def selectivity_in_words(row):
+    """The selectivity index of a unit row, and for which class it is where that is not the one of its top images."""
+    other = "" if row["preferred"] == row["purity_class"] else f" for {row['preferred']}"
+    return f"selectivity {row['selectivity']:.2f}{other}"
 
 
 def silenced_units(rows, count=NAMED):
@@ -176,7 +183,8 @@ def silenced_units(rows, count=NAMED):
         text += f"{len(lost):,} of {_units(len(rows))} {_are(lost)} shown to be worth accuracy, the most "
         text += f"{_joined([_loss(row) for row in lost[:count]])}."
     else:
-        text += f"no unit of {len(rows):,} is shown to be worth accuracy."
+        text += f"no unit of {len(rows):,} is shown to be worth accuracy; so few images could have shown no loss below "
+        text += f"{_points(_least_shown(rows))}."
     if won:
         named = [
             f"unit {row['unit']} of {row['layer']} ({_points(-row['drop'])}, "
@@ -188,11 +196,19 @@ def silenced_units(rows, count=NAMED):
     return text + (f" For the other {left:,} it is left open." if 0 < left < len(rows) else "")
 
 
+def _least_shown(rows):
+    """The smallest loss of a lone unit whose p, corrected for the units of its layer, would be small enough."""
+    layers = collections.Counter(row["layer"] for row in rows).values()
+    # With so many images lost and none won McNemar's exact p is 2 / 2^lost, and the smallest of m is m times as large.
+    lost = math.floor(math.log2(2 * min(layers) / SIGNIFICANCE)) + 1
+    return lost / rows[0]["images"]
+
+
 def silenced_sets(rows, count=NAMED):
     """What silencing sets of units costs, against random sets of as many.
 
     Args:
-        rows: rows of `SilencedSet.row`.
+        rows: rows of `silencing.set_rows`.
         count: how many sets to name with their numbers, those that cost most first.
 
     Returns:
@@ -208,7 +224,7 @@ def silenced_sets(rows, count=NAMED):
 def _sets_in_words(rows, prefix, images, count):
     def shown(row):
         excess = row[f"{prefix}excess_low"]
-        return excess is not None and excess > 0 and row[f"{prefix}p"] < SIGNIFICANCE
+        return excess is not None and excess > 0 and row[f"{prefix}p_corrected"] < SIGNIFICANCE
 
     rows = sorted(rows, key=lambda row: -row[f"{prefix}drop"])
     more, others = [row for row in rows if shown(row)], [row for row in rows if not shown(row)]

@@ -124,7 +124,9 @@ def interpret_network(
     with tqdm(STAGES.items(), desc=directory.name, unit="stage", disable=not progress) as bar:
         for name, stage in bar:
             bar.set_postfix_str(name)
-            if not subject.stage_path(name).exists() and (name != "similarity" or other is not None):
+            if name == "similarity" and (other is None or subject.finding(name).get("other") == _digest(other)):
+                continue
+            if name == "similarity" or not subject.stage_path(name).exists():
                 write_atomically(subject.stage_path(name), to_json(stage(subject)))
     summary = {name: subject.finding(name)["numbers"] for name in STAGES if subject.stage_path(name).exists()}
     summary["story"] = _story(subject)
@@ -415,6 +417,7 @@ def _semantics(subject):
 def _sheet(subject, name, rows):
     """The rows of a sheet: a layer's most selective units, with what they see and what they stand for."""
     from tfproject import interpret
+    from tfproject.interpret import words
 
     own = [row for row in rows if row["layer"] == name and row["kind"] != "silent"]
     own.sort(key=lambda row: (not row["class_selective"], -(row["selectivity"] or 0)))
@@ -424,13 +427,13 @@ def _sheet(subject, name, rows):
     crops = interpret.crops(subject.network, found, subject.split.images, [row["unit"] for row in own])
     return [
         (row["unit"], crop, row["meaning"] if row["selectivity"] is None else
-         f"{row['meaning']}\nselectivity {row['selectivity']:.2f}, purity {row['purity']:.0%}")
+         f"{row['meaning']}\n{words.selectivity_in_words(row)}, purity {row['purity']:.0%}")
         for row, crop in zip(own, crops)
     ]  # fmt: skip
 
 
 def _untrained_rows(subject):
-    """The layer rows of the last layer before the classes, of the same network with the weights of no training."""
+    """The layer rows of the last layer before the classes, of the same network with random weights throughout."""
     from tfproject import interpret
     from tfproject.interpret import semantics
 
@@ -472,18 +475,16 @@ def _silencing(subject):
     last = subject.hidden[-1].name
     sets = semantics.selective_sets([row for row in subject.unit_rows if row["layer"] == last])
     of_sets = subject.few(subject.extent.set_images)
-    sets = [
-        found.row(subject.class_names)
-        for found in silencing.silence_sets(subject.network, last, sets, of_sets, seed=subject.seed)
-    ]
+    found = silencing.silence_sets(subject.network, last, sets, of_sets, seed=subject.seed)
+    sets = silencing.set_rows(found, subject.class_names)
     caption = f"The accuracy lost by silencing single units, on {len(images):,} images."
     drawn = [subject.draw("silencing", semantics_figures.silencing_drops(rows), caption)]
     files = [subject.write_table("silencing", rows), *([subject.write_table("silenced_sets", sets)] if sets else [])]
     numbers = {
         "images": len(images), "units": len(rows), "largest_drop": max(row["drop"] for row in rows),
         "shown": sum(row["p_corrected"] < semantics.SIGNIFICANCE and row["drop_low"] > 0 for row in rows),
-        "sets": [{key: row[key] for key in ("layer", "set", "units", "drop", "control_drop", "class_drop", "p")}
-                 for row in sets],
+        "sets": [{key: row[key] for key in ("layer", "set", "units", "drop", "control_drop", "class_drop",
+                                            "p_corrected")} for row in sets],
     }  # fmt: skip
     return _finding(numbers, figures=drawn, files=files, units=rows, sets=sets)
 
@@ -514,7 +515,10 @@ def _similarity(subject):
         for row, own in zip(rows, before)
     ]  # fmt: skip
     files = [subject.write_table("similarity", rows), subject.write_table("similarity_untrained", before)]
-    return _finding({"layers": rows}, table=table, figures=drawn, files=files, trained=rows, control=before)
+    return _finding(
+        {"layers": rows}, table=table, figures=drawn, files=files, trained=rows, control=before,
+        other=_digest(subject.other),
+    )  # fmt: skip
 
 
 def _embedding(subject):
@@ -655,11 +659,8 @@ def _story(subject):
 
 def _check_same(directory, model, split, extent):
     """Refuse a directory that holds what was found of another network, other images or another extent."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight))
     images = hashlib.sha256(b"".join(split.digests) + split.labels.tobytes())
-    own = {"weights": digest.hexdigest(), "images": images.hexdigest(), "extent": dataclasses.asdict(extent)}
+    own = {"weights": _digest(model), "images": images.hexdigest(), "extent": dataclasses.asdict(extent)}
     path = directory / "stages" / "of.json"
     if not path.exists():
         write_atomically(path, to_json(own))
@@ -668,6 +669,13 @@ def _check_same(directory, model, split, extent):
             f"{directory} holds what was found of another network, other images or to another extent; give another "
             "directory, or remove it."
         )
+
+
+def _digest(model):
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
 
 
 def _methods(subject):

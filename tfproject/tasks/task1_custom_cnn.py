@@ -318,7 +318,9 @@ def _cost_sections(folder, metrics):
     for name, found in metrics["costs"].items():
         pictures = [(f"{name}-shares.png", f"{name}: each layer's share of parameters, kept activations and FLOPs.")]
         if (folder / f"{name}-roofline.png").exists():
-            pictures.append((f"{name}-roofline.png", f"{name}: speed of each layer under the machine's roofline."))
+            pictures.append((f"{name}-roofline.png", f"{name}: speed of each layer and the machine's roofline. "
+                             "Above it are layers that read what is still in the processor's cache, and convolutions "
+                             "over padding, which is counted and hardly computed."))  # fmt: skip
         sections.append(
             page.Section(
                 f"{name}: what each layer costs, and why",
