@@ -308,6 +308,12 @@ def test_intervals_of_macro_f1_and_kappa_hold_what_sklearn_gives():
         assert low < value < high and 0.04 < high - low < 0.16
 
 
+def test_the_committed_report_is_that_of_the_committed_results():
+    made = final_report.to_html(report_sections.sections(ROOT / "results"), ROOT / "results", ROOT / "docs")
+    told = (re.sub(r"base64,[A-Za-z0-9+/=]+", "", text) for text in (made, (ROOT / "docs" / "report.html").read_text()))
+    assert next(told) == next(told), "make report"
+
+
 def test_the_same_files_give_the_same_bytes_and_unchanged_files_are_left_alone(results, tmp_path, weasyprint):
     page, pdf = final_report.write(results, tmp_path / "docs")
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in (page, pdf)]

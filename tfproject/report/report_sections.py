@@ -229,7 +229,7 @@ def _task3(folder):
         ("attribution", "what speaks for the class that the network says, by each method", "A row for each image: "
          "the image, then the maps of each attribution method laid over it, bright where the evidence lies"),
         ("selectivity", "how selective for a class the units of each layer are", "The selectivity of every unit for "
-         "a class, layer by layer, with each layer's mean"),
+         "a class, layer by layer, with each layer's median and quartiles"),
     ):  # fmt: skip
         for name in metrics["networks"]:
             pictures.append(
@@ -249,12 +249,11 @@ def _task3(folder):
             cells(checks),
         ))  # fmt: skip
     text += data_words(metrics["data"])
-    checked = {found["faithfulness"]["images"] for found in metrics["networks"].values() if "faithfulness" in found}
-    limits = (
-        [f"Task 3: attribution maps were checked on {joined(sorted(map(str, checked)))} images of each network."]
-        if checked
-        else []
-    )
+    checked = [
+        f"{found['faithfulness']['images']} images of {name}"
+        for name, found in metrics["networks"].items() if "faithfulness" in found
+    ]  # fmt: skip
+    limits = [f"Task 3: attribution maps were checked on {joined(checked)}."] if checked else []
     return dataclasses.replace(
         section, text=tuple(text), tables=tuple(tables), pictures=tuple(filter(None, pictures)),
         conclusions=tuple(conclusions), limits=(*limits, *synthetic_limit("Task 3", metrics)),
