@@ -235,6 +235,9 @@ def test_divergence_is_a_result_and_has_no_mean(tmp_path):
     assert rows["rows"][1]["diverged"] == 2 and rows["rows"][1]["val_accuracy"] is None
     assert rows["reading"][1] == "Training diverged for 'wild' with 2 of 2 seeds."
     assert "2 of 2 diverged" in page.read_text()
+    outcomes = [json.loads(path.read_text())["outcome"] for path in tmp_path.glob("runs/*/metrics.json")]
+    told = [outcome.get("diverged", "") for outcome in outcomes]
+    assert sum(map(bool, told)) == 2 and not any(str(tmp_path) in text for text in told)  # it is published
     assert study.missing() == []
 
 

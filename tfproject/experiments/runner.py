@@ -140,7 +140,7 @@ def _train_and_measure(study, trial):
     try:
         run = training.fit(trial.build_model, images, trial.recipe, directory, progress=False)
     except Diverged as error:
-        study.run_of(trial).record(outcome={"diverged": str(error)})
+        study.run_of(trial).record(outcome={"diverged": error.reason})
         keras.utils.clear_session()  # the next one's layers are to have the names that they have in a new process
         return
     # On the images as they are and in inference mode, as for validation: history's training accuracy is neither.

@@ -148,7 +148,7 @@ def _train(study, trial, score):
             trial.build_model, images, recipes_of(trial), directory, progress=False, features_dir=study.features
         )
     except Diverged as error:
-        study.run_of(trial).record(outcome={"diverged": str(error)})
+        study.run_of(trial).record(outcome={"diverged": error.reason})
         keras.utils.clear_session()  # the next one's layers are to have the names that they have in a new process
         return
     splits = _scored(images)

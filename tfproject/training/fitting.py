@@ -27,7 +27,15 @@ REPORTED = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 class Diverged(UserError):
-    """The loss or a weight is no longer a finite number."""
+    """The loss or a weight is not a finite number.
+
+    Attributes:
+        reason: when, on what and why most likely, without the paths that the message tells.
+    """
+
+    def __init__(self, reason, left):
+        super().__init__(f"{reason} {left}")
+        self.reason = reason
 
 
 def fit(
@@ -324,8 +332,8 @@ class _Epochs(keras.callbacks.Callback):
         good = sorted(self.run.directory.glob("checkpoints/epoch-*.npz"))
         return Diverged(
             f"Training diverged in epoch {self.epoch + 1} at step {step or steps} of {steps} "
-            f"({', '.join(f'{name} {value}' for name, value in found.items())}); the likely cause is {cause}. "
-            + (f"The last good checkpoint is {good[-1]}." if good else "There is no good checkpoint before it.")
+            f"({', '.join(f'{name} {value}' for name, value in found.items())}); the likely cause is {cause}.",
+            f"The last good checkpoint is {good[-1]}." if good else "There is no good checkpoint before it.",
         )
 
     def on_train_end(self, logs=None):
