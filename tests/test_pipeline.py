@@ -24,7 +24,8 @@ def test_an_epoch_shows_every_image_at_most_once_and_epochs_differ(toy_set):
 
 
 def test_a_pipeline_begun_later_gives_what_the_whole_one_gives_from_there(toy_set):
-    options = {"augment": ("symmetries", "shift", "cutout", "colour", "mixup", "cutmix"), "seed": 7, "epochs": 3}
+    names = ("symmetries", "shift", "cutout", "colour", "jpeg", "mixup", "cutmix")
+    options = {"augment": names, "seed": 7, "epochs": 3}
     whole, rest = batches_of(toy_set, **options), batches_of(toy_set, first_epoch=2, **options)
     assert len(whole) == 9 and len(rest) == 3
     for (images, labels), (same_images, same_labels) in zip(whole[6:], rest):
@@ -102,6 +103,18 @@ def test_colour_stays_in_range_and_changes_each_image_differently():
     assert changed.min() >= 0 and changed.max() <= 255
     shift = (changed.mean(axis=(1, 2, 3)) / images.mean(axis=(1, 2, 3))).round(4)
     assert len(set(shift)) == 8
+
+
+def test_jpeg_gives_half_of_the_images_as_a_jpeg_of_some_quality_has_them():
+    rows, columns = np.mgrid[:16, :16]
+    image = np.stack([rows * 12, columns * 12, 90 + 60 * np.sin(rows + columns)], axis=-1).astype(np.uint8)
+    possible = {tf.image.adjust_jpeg_quality(image, quality).numpy().tobytes() for quality in range(50, 100)}
+    changed = augmentation.jpeg(tf.constant(np.stack([image] * 300)), None, SEED)[0]
+    assert changed.dtype == tf.uint8
+    same = [(each == image).all() for each in changed.numpy()]
+    assert 100 < sum(same) < 200
+    compressed = {each.tobytes() for each, as_it_was in zip(changed.numpy(), same) if not as_it_was}
+    assert compressed <= possible and len(compressed) > 15
 
 
 def test_mistakes_are_told_in_a_sentence(toy_set):

@@ -147,6 +147,8 @@ def test_each_part_is_asked_anew_by_what_it_depends_on(tmp_path, monkeypatch):
 def test_its_numbers_are_those_of_the_runs(finished):
     from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
+    from tfproject.evaluation.robustness import corrupt
+
     directory, _, _ = finished
     metrics = json.loads((directory / "metrics.json").read_text())
     parts, labels = metrics["parts"], tiles().test.labels
@@ -175,6 +177,13 @@ def test_its_numbers_are_those_of_the_runs(finished):
     steps = parts["steps"]["gains"]
     assert steps[1]["gain"] == pytest.approx(steps[1]["accuracy"] - steps[0]["accuracy"])
     assert steps[-1]["step"] == "+ 8 views of a tile" and len(steps) == 3
+    robust = {row["variation"]: row for row in parts["preparation"]["robustness"]}
+    trials = [t for t in parts["preparation"]["experiments"]["augmentation"]["trials"] if t["variation"] == "none"]
+    networks = [task5.Run(directory / "runs" / trial["run"]).model for trial in trials]
+    val = tiles().val.take(np.linspace(0, 29, 9).round().astype(int))
+    worse = [corrupt(val.images, "blur", severity) for severity in range(1, 6)]
+    hits = [network.predict(images, verbose=0).argmax(1) == val.labels for network in networks for images in worse]
+    assert len(trials) == 2 and robust["none"]["blur"] == pytest.approx(np.mean(hits))
     drop = parts["analysis"]["drop"]["accuracy"]
     assert drop["random"]["count"] == drop["spatial"]["count"] == 30
 
@@ -182,7 +191,8 @@ def test_its_numbers_are_those_of_the_runs(finished):
 def test_its_page_has_all_sections_and_says_what_is_missing(finished):
     directory, early, _ = finished
     page = (directory / "report.html").read_text()
-    for heading in (*task5_page.HEADINGS.values(), "Result", "Augmentation", "Image size", "Doubtful labels", "Bias",
+    for heading in (*task5_page.HEADINGS.values(), "Result", "Augmentation", "Image size",
+                    "The same changes, on tiles of lower quality", "Doubtful labels", "Bias",
                     "Robustness", "From the random to the spatial split, class by class", "Conclusions", "Limits",
                     "Extensions"):  # fmt: skip
         assert f"<h2>{heading}</h2>" in page

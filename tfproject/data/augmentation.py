@@ -12,6 +12,7 @@ from tfproject.errors import UserError
 SHIFT, SMALL_SHIFT = 4, 2  # pixels; reflected at the border
 CUTOUT = 0.25  # side of the grey square, as a share of the image's side
 COLOUR = 0.2  # largest relative change of brightness and contrast
+QUALITY = 50, 100  # of JPEG, drawn from these
 MIX_ALPHA = 0.2  # of the Beta distribution that mixup and cutmix draw from (Zhang et al. 2018)
 
 
@@ -111,6 +112,20 @@ def colour(images, labels, seed):
     return tf.clip_by_value((images - mean) * spread + mean * level, 0, 255), labels
 
 
+def jpeg(images, labels, seed):
+    """Every other image as JPEG gives it back, at a quality drawn from QUALITY and half the resolution of colour."""
+    chosen, quality = _split_seed(seed, 2)
+    count = tf.shape(images)[0]
+    qualities = tf.random.stateless_uniform((count,), quality, *QUALITY, dtype=tf.int32)
+    places = tf.where(_coins(chosen, count)[:, 0])
+    whole = tf.cast(tf.round(tf.cast(tf.gather_nd(images, places), tf.float32)), tf.uint8)
+    compressed = tf.map_fn(
+        lambda image: tf.image.adjust_jpeg_quality(*image), (whole, tf.gather_nd(qualities, places)),
+        fn_output_signature=tf.TensorSpec(images.shape[1:], tf.uint8),
+    )  # fmt: skip
+    return tf.tensor_scatter_nd_update(images, places, tf.cast(compressed, images.dtype)), labels
+
+
 def _beta(seed):
     first, second = (tf.random.stateless_gamma((), s, alpha=MIX_ALPHA) + 1e-12 for s in _split_seed(seed, 2))
     return first / (first + second)
@@ -132,7 +147,7 @@ def cutmix(images, labels, seed):
     return tf.where(mask, images[::-1], images), kept * labels + (1 - kept) * labels[::-1]
 
 
-_ALL = (flip, alternating_flip, symmetries, shift, small_shift, cutout, colour, mixup, cutmix)
+_ALL = (flip, alternating_flip, symmetries, shift, small_shift, cutout, colour, jpeg, mixup, cutmix)
 BY_NAME = {function.__name__: function for function in _ALL}
 
 

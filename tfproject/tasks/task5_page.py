@@ -229,6 +229,19 @@ def _preparation(found, heading):
             name.replace("-", " ").capitalize(),
             text=(analysis["question"], *analysis["reading"]), table=_accuracies(analysis["rows"]),
         )  # fmt: skip
+    rows = found["robustness"]
+    head = tuple(rows[0])
+    most = {kind: max(rows, key=lambda row: row[kind] or 0)["variation"] for kind in head[1:]}
+    yield page.Section(
+        "The same changes, on tiles of lower quality",
+        text=(
+            "Accuracy on validation tiles with noise, blur or JPEG compression, mean of five severities and the seeds. "
+            "A user's tiles have other processing behind them than those of training, so that accuracy on tiles as "
+            "they are does not decide alone. Highest: "
+            + ", ".join(f"under {kind} '{name}'" for kind, name in most.items()) + ".",
+        ),
+        table=(head, *((row["variation"], *(_percent(row[kind]) for kind in head[1:])) for row in rows)),
+    )  # fmt: skip
 
 
 def _accuracies(rows):
