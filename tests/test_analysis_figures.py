@@ -28,7 +28,7 @@ GROUPS = bias.accuracy_by_groups(
     LABELS,
     {
         "Brightness": bias.quantile_groups(STATISTICS["brightness"]),
-        "Class size": bias.class_size_groups(LABELS, [2000, 3000, 3000, 2500, 2500, 2000]),
+        "Class size": bias.class_size_groups(LABELS, [2000, 3000, 3000, 2500, 2500, 2000], CLASSES),
     },
 )
 ROBUSTNESS = [

@@ -15,7 +15,7 @@ from PIL import Image
 from tfproject.errors import UserError
 from tfproject.experiments.reading import read
 from tfproject.report import final_report, report_parts, report_sections
-from tfproject.statistics import compare, summarise
+from tfproject.statistics import compare, difference_of_shares, share, summarise
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = ["cat", "dog", "ship"]
@@ -163,6 +163,12 @@ def write_task5(results, parts=True):
     if parts:
         metrics["parts"] = {"random": final([0.98, 0.981, 0.982]), "spatial": final([0.9])}
         metrics["parts"]["random"]["figures"] = [["figures/steps-accuracy.png", "Steps."]]
+        metrics["parts"]["analysis"] = {
+            "figures": [], "robustness": [], "label_noise": {"share": share(3, 300)},
+            "calibration": {"temperature": 0.7, "before": {"calibration_error": 0.09},
+                            "after": {"calibration_error": 0.01}},
+            "drop": {"views": 8, "difference": difference_of_shares(share(294, 300), share(270, 300))},
+        }  # fmt: skip
         metrics["data"] = DATA | {"description": "EuroSAT"}
         write_png(folder / "figures" / "steps-accuracy.png")
     write(folder / "metrics.json", metrics)
@@ -228,7 +234,8 @@ def test_the_numbers_are_those_of_the_artefacts(page):
     assert "'flip' by +5.1 (+4." in text and "'colour'" not in text.split("Conclusions")[-1]  # shown, and not shown
     assert "75.0% (69.8% to 79.6%)" in text  # Wilson's interval of 225 of 300 neighbours
     assert "+1.0%" in text  # predicted memory against measured
-    assert "costs 8.1 points" in text  # from the random to the spatial split
+    assert "costs accuracy: 8.00 points (95 % interval 4." in text  # from the random to the spatial split
+    assert "3 of 300 test tiles are candidates for a wrong label" in text
 
 
 def test_differences_to_the_course_project(page):

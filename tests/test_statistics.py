@@ -4,7 +4,7 @@ import toy
 from scipy import stats
 
 from tfproject.experiments import noise_scale
-from tfproject.statistics import compare, holm, summarise
+from tfproject.statistics import compare, difference_of_shares, holm, share, summarise
 
 
 def test_mean_spread_and_interval_of_known_numbers():
@@ -85,3 +85,12 @@ def test_the_noise_scale_is_that_of_all_single_gradients():
     assert found.scale == pytest.approx(trace / (mean @ mean), rel=0.15)
     with pytest.raises(ValueError, match="multiple"):
         noise_scale.measure(model, train, 3, small=48, big=64)
+
+
+def test_the_difference_of_two_shares_is_newcombe_s():
+    # Newcombe 1998, table II, method 10: 56/70 against 48/80, and 9/10 against 3/10.
+    found = difference_of_shares(share(56, 70), share(48, 80))
+    assert [round(found[key], 4) for key in ("difference", "low", "high")] == [0.2, 0.0524, 0.3339]
+    found = difference_of_shares(share(9, 10), share(3, 10))
+    assert [round(found[key], 4) for key in ("difference", "low", "high")] == [0.6, 0.1705, 0.8090]
+    assert difference_of_shares(share(0, 0), share(3, 10))["difference"] is None

@@ -148,6 +148,7 @@ def test_its_numbers_are_those_of_the_runs(finished):
     from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
     from tfproject.evaluation.robustness import corrupt
+    from tfproject.statistics import share
 
     directory, _, _ = finished
     metrics = json.loads((directory / "metrics.json").read_text())
@@ -177,13 +178,25 @@ def test_its_numbers_are_those_of_the_runs(finished):
     steps = parts["steps"]["gains"]
     assert steps[1]["gain"] == pytest.approx(steps[1]["accuracy"] - steps[0]["accuracy"])
     assert steps[-1]["step"] == "+ 8 views of a tile" and len(steps) == 3
-    robust = {row["variation"]: row for row in parts["preparation"]["robustness"]}
+    robust = {(row["corruption"], row["step"]): row for row in parts["preparation"]["robustness"]}
     trials = [t for t in parts["preparation"]["experiments"]["augmentation"]["trials"] if t["variation"] == "none"]
     networks = [task5.Run(directory / "runs" / trial["run"]).model for trial in trials]
     val = tiles().val.take(np.linspace(0, 29, 9).round().astype(int))
     worse = [corrupt(val.images, "blur", severity) for severity in range(1, 6)]
     hits = [network.predict(images, verbose=0).argmax(1) == val.labels for network in networks for images in worse]
-    assert len(trials) == 2 and robust["none"]["blur"] == pytest.approx(np.mean(hits))
+    assert len(trials) == 2 and robust["blur", "none"]["accuracy"] == pytest.approx(np.mean(hits))
+    for views, key in (("1", "test"), ("8", "test_8_views")):
+        with np.load(directory / "runs" / "spatial-seed0" / "predictions.npz") as file:
+            kappa = cohen_kappa_score(labels, file[key].argmax(1))
+        (low, high), found = parts["spatial"]["test"][views]["kappa_interval"][0], parts["spatial"]["test"][views]
+        assert found["kappa"] == [pytest.approx(kappa)] and low <= kappa <= high
+    against = parts["analysis"]["vgg16"]["random"]
+    accuracies = [parts["random"]["test"]["1"]["accuracies"][0], parts["vgg16"]["random"]["test"]["1"]["accuracies"][0]]
+    assert against["difference"] == pytest.approx(accuracies[0] - accuracies[1])
+    assert parts["analysis"]["drop"]["seen_in_choosing"] == share(0, 30)  # here both splits are the same
+    assert parts["analysis"]["drop"]["difference"]["difference"] == pytest.approx(
+        parts["analysis"]["tests"][0]["accuracy"] - parts["analysis"]["drop"]["accuracy"]["spatial"]["share"]
+    )
     drop = parts["analysis"]["drop"]["accuracy"]
     assert drop["random"]["count"] == drop["spatial"]["count"] == 30
 
@@ -272,7 +285,17 @@ def test_gains_are_paired_differences_to_the_step_before():
 
     expected = stats.ttest_rel([0.6, 0.72, 0.78], [0.5, 0.6, 0.7])
     assert rows[1]["gain"] == pytest.approx(0.1) and rows[1]["p"] == pytest.approx(expected.pvalue)
+    assert rows[1]["p_corrected"] == rows[1]["p"]  # the only one that is tested
     assert rows[2]["accuracy"] is None and rows[3]["accuracy"] == pytest.approx(0.8)
+
+
+def test_what_a_region_costs_is_said_as_far_as_it_is_shown():
+    found = {"views": 1, "difference": {"difference": 0.05, "low": 0.04, "high": 0.06}}
+    assert task5_page.spatial_words(found).startswith("A region that was never seen costs accuracy: 5.00 points (95 %")
+    found["difference"] = {"difference": 0.005, "low": -0.01, "high": 0.02}
+    assert "is not shown" in task5_page.spatial_words(found)
+    found["difference"] = {"difference": -0.05, "low": -0.06, "high": -0.04}
+    assert "does better" in task5_page.spatial_words(found)
 
 
 def test_colour_shift_is_found_where_it_was_made():

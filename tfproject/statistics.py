@@ -108,6 +108,30 @@ def share(hits, count):
     return {"hits": int(hits), "count": int(count), "share": value, "low": float(low), "high": float(high)}
 
 
+def difference_of_shares(first, second):
+    """The difference of two shares of different images, with its 95 % interval.
+
+    Args:
+        first, second: dicts as `share` gives them.
+
+    Returns:
+        A dict: difference (first - second), low, high; None where a share is.
+
+    Reference:
+        Newcombe 1998, Interval estimation for the difference between independent proportions, method 10.
+    """
+    if None in (first["share"], second["share"]):
+        return {"difference": None, "low": None, "high": None}
+    difference = first["share"] - second["share"]
+
+    def reach(upper, lower):
+        return float(np.hypot(upper["high"] - upper["share"], lower["share"] - lower["low"]))
+
+    return {
+        "difference": difference, "low": difference - reach(second, first), "high": difference + reach(first, second)
+    }
+
+
 def paired_difference(only_first, only_second, count):
     """The difference of two shares of the same images, with its interval and McNemar's exact test.
 

@@ -151,18 +151,23 @@ def quantile_groups(values, count=5):
     return groups, [f"{low:.3g} to {high:.3g}" for low, high in zip(edges[:-1], edges[1:])]
 
 
-def class_size_groups(labels, class_sizes):
+def class_size_groups(labels, class_sizes, class_names):
     """Groups of images by how many training images their class has.
 
     Args:
         labels: int (n,).
         class_sizes: c counts.
+        class_names: c names; a group of one class alone is called by it too.
 
     Returns:
         (int (n,), names), the smallest size first.
     """
     sizes, group_of_class = np.unique(class_sizes, return_inverse=True)
-    return group_of_class[np.asarray(labels)], [f"{size:,} training images" for size in sizes]
+    names = []
+    for group, size in enumerate(sizes):
+        own = [name for name, of_class in zip(class_names, group_of_class) if of_class == group]
+        names.append(f"{size:,} training images ({own[0] if len(own) == 1 else f'{len(own)} classes'})")
+    return group_of_class[np.asarray(labels)], names
 
 
 def accuracy_by_groups(probabilities, labels, groupings, seed=0):

@@ -138,7 +138,7 @@ def _add_task5(root, folder, rows, remarks):
     if "random" in parts:
         remarks.append(
             "From [`results/open-project/metrics.json`](results/open-project/metrics.json). Under a random split tiles "
-            "beside each other fall into training and test, so it looks better than the split by place."
+            "beside each other fall into training and test; the split by place keeps them apart."
         )
 
 
@@ -158,7 +158,7 @@ def _add_single_run(root, folder, metrics, rows, remarks):
         f"{test['macro_f1']:.4f}, kappa {test['kappa']:.4f}, calibration error {test['calibration_error']:.4f}; the "
         f"hardest class is {hardest['class']} (F1 {hardest['f1']:.3f}). From "
         "[`results/open-project/metrics.json`](results/open-project/metrics.json). The split is random: tiles beside "
-        "each other fall into training and test, and a region never seen would score lower."
+        "each other fall into training and test, so that it says nothing of a region never seen."
     )
 
 

@@ -374,11 +374,10 @@ def _task5(folder):
         comparisons.append(Comparison("Task 5", "own CNN, EuroSAT", known[FROM_SCRATCH], COURSE_EUROSAT["own CNN"]))
     if (vgg16 := "VGG16 fine-tuned, random split") in known:
         comparisons.append(Comparison("Task 5", "VGG16, EuroSAT", known[vgg16], COURSE_EUROSAT["VGG16"]))
-    if (spatial := "From scratch, spatial split") in known and FROM_SCRATCH in known:
-        conclusions.append(
-            f"A region that was never seen costs {100 * (known[FROM_SCRATCH].mean - known[spatial].mean):.1f} points "
-            "of accuracy."
-        )
+    if (drop := parts.get("analysis", {}).get("drop")) and not is_synthetic(metrics):
+        from tfproject.tasks.task5_page import spatial_words
+
+        conclusions.append(spatial_words(drop))
     expected = {"random", "spatial", "vgg16", "exploration", "preparation", "steps", "search", "analysis"}
     if missing := sorted(expected - set(parts) - ({"random"} if known else set())):
         text.append(f"Missing, as not finished yet: {joined(missing)}.")
@@ -468,7 +467,7 @@ def _task5_parts(parts):
         yield (
             f"The calibration error on test is {scaled['before']['calibration_error']:.3f}, and "
             f"{scaled['after']['calibration_error']:.3f} with a temperature of {scaled['temperature']:.2f} fitted on "
-            f"validation. {noise['hits']} of {noise['count']:,} test tiles have a doubtful label "
+            f"validation. {noise['hits']} of {noise['count']:,} test tiles are candidates for a wrong label "
             f"({noise['low']:.2%} to {noise['high']:.2%})."
         )
         strongest = [row for row in found["robustness"] if row["severity"] == 5]

@@ -99,7 +99,8 @@ def analyse(task):
 
     Returns:
         A dict for the part's finding: tests, calibration, abstention, hardest, pairs, distinguishing, label_noise,
-        rates, groups, robustness, embedding, attribution, and drop where there is a run on the spatial split.
+        rates, groups, robustness, embedding, attribution; drop where there is a run on the spatial split; and vgg16,
+        a dict from each split where both are there to the paired difference to VGG16's accuracy.
 
     Raises:
         UserError: if there is no finished run on the random split, or its model is not there.
@@ -115,9 +116,9 @@ def analyse(task):
         )
     tiles, found = task.tiles("random"), Findings(task, "analysis")
     views = _chosen_views(runs)
-    on_val, on_test = ([_predictions(run, split, views) for run in runs] for split in ("validation", "test"))
+    on_val, on_test = ([run_predictions(run, split, views) for run in runs] for split in ("validation", "test"))
     found.numbers = {"views": views, "runs": [run.directory.name for run in runs]}
-    found.numbers["tests"] = [_intervals(p, tiles.test.labels) for p in on_test]
+    found.numbers["tests"] = [with_intervals(p, tiles.test.labels) for p in on_test]
     _calibration(found, tiles, on_val[0], on_test[0])
     _confusions(found, tiles, on_test)
     _biases(found, task, tiles, on_test[0])
@@ -126,7 +127,8 @@ def analyse(task):
     _attributions(found, task, tiles, runs[0].model, on_test[0])
     spatial = [task.run(name) for name in task.names("spatial") if task.scored(name)]
     if spatial:
-        _drop(found, task, on_test[0], _predictions(spatial[0], "test", views))
+        _drop(found, task, on_test[0], run_predictions(spatial[0], "test", views))
+    found.numbers["vgg16"] = _against_vgg16(task)
     return found.to_json()
 
 
@@ -141,12 +143,13 @@ def _chosen_views(runs):
     return max(VIEWS, key=accuracy)
 
 
-def _predictions(run, split, views):
+def run_predictions(run, split, views):
+    """What a scored run said of a split ("validation" or "test") with so many views: float32 (n, c)."""
     with np.load(run.directory / "predictions.npz") as file:
         return file[split if views == 1 else f"{split}_{views}_views"]
 
 
-def _intervals(probabilities, labels, seed=0):
+def with_intervals(probabilities, labels, seed=0):
     """Accuracy, kappa and macro F1, each with a 95 % interval: Wilson's, and percentiles of a bootstrap."""
     from tfproject import evaluation
 
@@ -246,7 +249,7 @@ def _biases(found, task, tiles, on_test):
     statistics = exploration.image_statistics(test.images)
     sizes = np.bincount(tiles.train.labels, minlength=len(tiles.class_names))
     groupings = {
-        "training tiles of the class": bias.class_size_groups(test.labels, sizes),
+        "training tiles of the class": bias.class_size_groups(test.labels, sizes, tiles.class_names),
         "brightness": bias.quantile_groups(statistics["brightness"]),
         "haze": bias.quantile_groups(statistics["haze"]),
     }
@@ -347,6 +350,20 @@ def _attributions(found, task, tiles, model, on_test):
         found.files += sorted(str(path.relative_to(task.directory)) for path in place.glob("*.csv"))
 
 
+def _against_vgg16(task):
+    """By how much the first network from scratch is right more often than the first VGG16, one view, on each split."""
+    from tfproject.statistics import paired_difference
+
+    found = {}
+    for kind in ("random", "spatial"):
+        runs = [task.run(f"{name}-seed0") for name in (kind, f"vgg16-{kind}")]
+        if all(task.scored(run.directory.name) for run in runs):
+            labels = task.tiles(kind).test.labels
+            ours, its = (run_predictions(run, "test", 1).argmax(1) == labels for run in runs)
+            found[kind] = paired_difference(int((ours & ~its).sum()), int((its & ~ours).sum()), len(labels))
+    return found
+
+
 def _surest(chosen, sure):
     return int(np.argmax(np.where(chosen, sure, -1))) if chosen.any() else None
 
@@ -355,7 +372,7 @@ def _drop(found, task, on_random, on_spatial):
     """From the random to the spatial split, class by class: recall, confusions that grow, and the shift of colours."""
     from scipy import stats
 
-    from tfproject.statistics import share
+    from tfproject.statistics import difference_of_shares, share
 
     kinds = {"random": (task.tiles("random"), on_random), "spatial": (task.tiles("spatial"), on_spatial)}
     names = task.tiles("random").class_names
@@ -393,10 +410,19 @@ def _drop(found, task, on_random, on_spatial):
     recalls = {kind: [row[f"{kind}_recall"]["share"] for row in classes] for kind in kinds}
     found.draw("random-to-spatial", exploration_figures.class_accuracies(recalls, names),
                "Recall of each class on the random and on the spatial split's test tiles.")  # fmt: skip
+    accuracy = {kind: share(int(np.trace(counts)), int(counts.sum())) for kind, counts in rates.items()}
+    chosen_by = {name for split in task.choices.splits.values() for name in split.names}
+    drops = [row["drop"] for row in classes if row["drop"] is not None]
     found.numbers["drop"] = {
+        "views": found.numbers["views"],
+        "training_tiles": {kind: len(tiles.train) for kind, (tiles, _) in kinds.items()},
+        "seen_in_choosing": share(sum(name in chosen_by for name in kinds["spatial"][0].test.names),
+                                  len(kinds["spatial"][0].test)),
+        "difference": difference_of_shares(accuracy["random"], accuracy["spatial"]),
+        "mean_recall_drop": float(np.mean(drops)) if drops else None,
         "classes": classes,
         "grown": sorted(grown, key=lambda row: -row["growth"])[:GROWN],
-        "accuracy": {kind: share(int(np.trace(counts)), int(counts.sum())) for kind, counts in rates.items()},
+        "accuracy": accuracy,
         "shift_correlation": None if correlation is None else [float(correlation.statistic), float(correlation.pvalue)],
     }
 

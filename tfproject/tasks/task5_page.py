@@ -51,7 +51,10 @@ def write(task):
         if part not in parts:
             sections.append(page.Section(heading, text=(f"The part '{part}' is missing: it is not finished yet.",)))
             continue
-        sections += _illustrated(task, list(SECTIONS[part](parts[part], heading)), parts[part])
+        # That of the drop stands with its numbers.
+        figures = [figure for figure in parts[part]["figures"] if DROP_FIGURE not in figure[0]]
+        own = list(SECTIONS[part](parts[part], heading))
+        sections += _illustrated(task, own, parts[part] | {"figures": figures})
         if part == "spatial":
             sections.append(_random_to_spatial(parts, task))
     sections += [_conclusions(parts, task.data == "eurosat"), _limits(parts), _extensions(parts)]
@@ -60,9 +63,12 @@ def write(task):
     return goal
 
 
+DROP_FIGURE = "analysis-random-to-spatial"
 # By the beginning of their files' names; what stands nowhere goes to the part's last section, as do its tables.
 FIGURES = {
+    "Clusters and outliers": ("analysis-clusters", "analysis-outliers"),
     "Normalisation": ("normalisation-",),
+    "Augmentation": ("augmentation-",),
     "Image size": ("image-size-",),
     "Calibration, and when it may abstain": ("analysis-reliability", "analysis-coverage"),
     "The hardest classes, and why": ("analysis-hardest", "analysis-pair", "analysis-distinguishing"),
@@ -131,8 +137,8 @@ def _summary(metrics):
     text = [
         f"Data: {data['description']}. Licence: {data['licence']}. "
         + ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
-        + " tiles in the random split. Everything was chosen on training and validation tiles; test tiles were looked "
-        "at for the final scores and the analysis alone.",
+        + " tiles in the random split. Everything was chosen on the random split's training and validation tiles; its "
+        "test tiles were looked at for the final scores and the analysis alone." + _seen_in_choosing(parts),
         *reading(parts),
     ]
     if data["synthetic"]:
@@ -203,8 +209,11 @@ def _search(found, heading):
         )
     if found["importances"]:
         shares = sorted(found["importances"].items(), key=lambda pair: -pair[1])
-        text.append("Of the differences in accuracy, the search's model explains: "
-                    + ", ".join(f"{share:.0%} by {name}" for name, share in shares) + ".")  # fmt: skip
+        text.append(
+            "Relative importance by the search's own model: "
+            + ", ".join(f"{name} {share:.0%}" for name, share in shares)
+            + f". They sum to 100 % whatever they are; with {states['finished']} finished trials they are a hint only."
+        )
     head = tuple(rows[0])
     yield page.Section(heading, text=tuple(text), table=(head, *(tuple(_shown(row[k]) for k in head) for row in rows)))
 
@@ -218,10 +227,11 @@ def _preparation(found, heading):
         heading,
         text=(
             f"{runs} trainings on a part of the training tiles, from several seeds each, scored on validation; "
-            "intervals are 95 % t-intervals over the seeds, differences paired by seed and corrected by Holm's method. "
-            "Decided were: pixel values brought to about mean 0, tiles at their full size, and in training the "
-            f"changes {', '.join(LAND_COVER.augment)}. The eight symmetries leave a view from above a view from above; "
-            "a left-right flip alone is what photographs allow.",
+            "intervals are 95 % t-intervals over the seeds, each for itself, of differences paired by seed; 'shown' is "
+            "said where p, corrected by Holm's method, is below 0.05 too. "
+            "In use are: pixel values brought to about mean 0, tiles at their full size, and in training the "
+            f"changes {', '.join(LAND_COVER.augment)}; below stands for which of these a gain is shown. The eight "
+            "symmetries leave a view from above a view from above; a left-right flip alone is what photographs allow.",
         ),
     )
     for name, analysis in found["experiments"].items():
@@ -230,18 +240,35 @@ def _preparation(found, heading):
             text=(analysis["question"], *analysis["reading"]), table=_accuracies(analysis["rows"]),
         )  # fmt: skip
     rows = found["robustness"]
-    head = tuple(rows[0])
-    most = {kind: max(rows, key=lambda row: row[kind] or 0)["variation"] for kind in head[1:]}
+    shown = [row for row in rows if row["p_corrected"] is not None and row["p_corrected"] < 0.05]
+    words = [f"{row['step']} under {row['corruption']} ({_points(row['gain'], '+')} points)" for row in shown]
     yield page.Section(
         "The same changes, on tiles of lower quality",
         text=(
-            "Accuracy on validation tiles with noise, blur or JPEG compression, mean of five severities and the seeds. "
-            "A user's tiles have other processing behind them than those of training, so that accuracy on tiles as "
-            "they are does not decide alone. Highest: "
-            + ", ".join(f"under {kind} '{name}'" for kind, name in most.items()) + ".",
+            "Accuracy on validation tiles with noise, blur or JPEG compression, mean of five severities. What users "
+            "bring has other processing behind it than the training tiles, so that accuracy on tiles as they are does "
+            "not decide alone. The gain is over the row above, paired by seed. Shown to differ from the row above: "
+            + ("; ".join(words) or "none") + ".",
         ),
-        table=(head, *((row["variation"], *(_percent(row[kind]) for kind in head[1:])) for row in rows)),
+        table=(
+            ("tiles with", *_GAINS),
+            *((row["corruption"], *cells) for row, cells in zip(rows, _gain_rows(rows))),
+        ),
     )  # fmt: skip
+
+
+_GAINS = ("step", "accuracy", "spread", "95 % interval", "gain, points", "95 % interval", "corrected p")
+
+
+def _gain_rows(rows):
+    """What `gains` gives, as cells of a table."""
+    for row in rows:
+        yield (
+            row["step"], _percent(row["accuracy"]), _points(row["spread"]),
+            _between(row["low"], row["high"], _percent), _points(row["gain"], "+"),
+            _between(row["gain_low"], row["gain_high"], lambda v: _points(v, "+")),
+            "" if row["p_corrected"] is None else f"{row['p_corrected']:.2g}",
+        )  # fmt: skip
 
 
 def _accuracies(rows):
@@ -268,21 +295,17 @@ def _steps(found, heading):
     ]
     if known and None not in (rows[0]["accuracy"], rows[-1]["accuracy"]):
         most = max(known, key=lambda row: row["gain"])
-        shown = [row["step"] for row in known if row["gain_low"] is not None and row["gain_low"] > 0]
-        lost = [row["step"] for row in known if row["gain_high"] is not None and row["gain_high"] < 0]
+        sure = [row for row in known if row["p_corrected"] is not None and row["p_corrected"] < 0.05]
+        gained = [row["step"] for row in sure if row["gain"] > 0]
+        lost = [row["step"] for row in sure if row["gain"] < 0]
         text.append(
-            f"From {rows[0]['accuracy']:.2%} to {rows[-1]['accuracy']:.2%}; the largest gain is of '{most['step']}', "
-            f"{_points(most['gain'], '+')} points. The interval is above zero for: {', '.join(shown) or 'none'}"
-            + (f"; below zero for: {', '.join(lost)}" if lost else "") + "."
+            f"From {rows[0]['accuracy']:.2%} to {rows[-1]['accuracy']:.2%}; the largest change is of "
+            f"'{most['step']}', {_points(most['gain'], '+')} points. Shown to gain (corrected p below 0.05): "
+            f"{', '.join(gained) or 'none'}" + (f"; shown to lose: {', '.join(lost)}" if lost else "") + "."
         )  # fmt: skip
-    head = ("step", "accuracy", "spread", "95 % interval", "gain, points", "95 % interval", "p")
-    table = [
-        (row["step"], _percent(row["accuracy"]), _points(row["spread"]), _between(row["low"], row["high"], _percent),
-         _points(row["gain"], "+"), _between(row["gain_low"], row["gain_high"], lambda v: _points(v, "+")),
-         "" if row["p"] is None else f"{row['p']:.2g}")
-        for row in rows
-    ]  # fmt: skip
-    yield page.Section(heading, text=tuple(text), table=(head, *table))
+        text.append("JPEG compression in training is there for tiles of lower quality, not for these: its worth stands "
+                    "with the preparation.")  # fmt: skip
+    yield page.Section(heading, text=tuple(text), table=(_GAINS, *_gain_rows(rows)))
 
 
 def _final(found, heading):
@@ -300,14 +323,17 @@ def _final(found, heading):
 
 
 def _runs(found):
-    head = ("run", "split", "views", "accuracy", "95 % interval", "kappa", "macro F1", "calibration error", "minutes")
+    head = ("run", "split", "views", "accuracy", "95 % interval", "kappa", "95 % interval", "macro F1",
+            "95 % interval", "calibration error", "minutes")  # fmt: skip
     rows = []
     for i, run in enumerate(found["runs"]):
         for split in ("validation", "test"):
             for views, own in found[split].items():
                 rows.append((
                     run, split, views, _percent(own["accuracies"][i]), _between(*own["intervals"][i], _percent),
-                    "" if own["kappa"][i] is None else f"{own['kappa'][i]:.4f}", f"{own['macro_f1'][i]:.4f}",
+                    "" if own["kappa"][i] is None else _four(own["kappa"][i]),
+                    _between(*own["kappa_interval"][i], _four), _four(own["macro_f1"][i]),
+                    _between(*own["macro_f1_interval"][i], _four),
                     f"{own['calibration_error'][i]:.4f}", f"{found['seconds'][i] / 60:.0f}",
                 ))  # fmt: skip
     return (head, *rows)
@@ -341,8 +367,11 @@ def _random_to_spatial(parts, task):
     both = {kind: f"{own['share']:.2%} ({_between(own['low'], own['high'], _percent)})"
             for kind, own in drop["accuracy"].items()}  # fmt: skip
     text = [
-        f"The first run of each: {both['random']} on the random split and {both['spatial']} on the spatial one, whose "
-        "test tiles lie in another part of Europe than its training tiles."
+        f"The first run of each, {_views(drop['views'])}: {both['random']} on the random split and {both['spatial']} "
+        "on the spatial one, whose test tiles lie in another part of Europe than its training tiles: a difference of "
+        f"{_difference(drop['difference'])}. The two tests have other shares of each class, which the mean of the "
+        f"classes' drops does not feel: {_points(drop['mean_recall_drop'])} points. Trained on were "
+        f"{drop['training_tiles']['random']:,} and {drop['training_tiles']['spatial']:,} tiles."
         if task.data == "eurosat"
         else f"The first run of each: {both['random']} and {both['spatial']}. These tiles have no places: the "
         "'spatial' split is another random one.",
@@ -368,13 +397,36 @@ def _random_to_spatial(parts, task):
          _shown(row["random_shift"]), _shown(row["spatial_shift"]))
         for row in drop["classes"]
     ]  # fmt: skip
-    return page.Section(heading, text=tuple(text), table=(head, *table))
+    figures = tuple(
+        ((task.directory / file).read_bytes(), caption)
+        for file, caption in parts["analysis"]["figures"] if DROP_FIGURE in file
+    )  # fmt: skip
+    return page.Section(heading, text=tuple(text), table=(head, *table), figures=figures)
+
+
+def _views(count):
+    return "one view" if count == 1 else f"{count} views averaged"
+
+
+def _difference(found):
+    return f"{_points(found['difference'])} points (95 % interval {_between(found['low'], found['high'], _points)})"
+
+
+def _seen_in_choosing(parts):
+    """What part of the spatial split's test tiles the recipe was chosen by, in a sentence; "" if not known."""
+    seen = parts.get("analysis", {}).get("drop", {}).get("seen_in_choosing")
+    if seen is None or not seen["hits"]:
+        return ""
+    return (
+        f" {seen['hits']:,} of the spatial split's {seen['count']:,} test tiles are among those that the recipe was "
+        "chosen by; its network's weights have not seen them."
+    )
 
 
 def _analysis(found, heading):
     from tfproject.report import page
 
-    views = "one view" if found["views"] == 1 else f"{found['views']} views averaged"
+    views = _views(found["views"])
     head = ("run", "accuracy", "95 % interval", "kappa", "95 % interval", "macro F1", "95 % interval")
     table = []
     for run, test in zip(found["runs"], found["tests"]):
@@ -384,32 +436,37 @@ def _analysis(found, heading):
         table.append(tuple(row))
     yield page.Section(heading, text=(
         f"Of the random split, {views}; the interval of the accuracy is Wilson's, those of kappa and macro F1 come "
-        "from a bootstrap over the test tiles.",), table=(head, *table))  # fmt: skip
+        "from a bootstrap over the test tiles. What follows is of the first run on the random split, with the same "
+        "views; robustness and the maps of attribution are of one view.",), table=(head, *table))  # fmt: skip
     yield page.Section("Calibration, and when it may abstain", text=tuple(_calibration_words(found)))
     yield page.Section("The hardest classes, and why", text=tuple(_confusion_words(found)))
     yield page.Section("Doubtful labels", text=(_noise_words(found["label_noise"]),))
     yield page.Section("Bias", text=tuple(_bias_words(found)))
     yield page.Section("Robustness", text=tuple(_robustness_words(found)))
-    attribution = found["attribution"]
     embedding = found["embedding"]
     yield page.Section(
-        "Interpretability",
+        "Clusters and outliers",
         text=(
             "Clusters of what the last layer is given fall together with the classes by an adjusted Rand index of "
             f"{embedding['untrained']['adjusted_rand']:.2f} in the untrained network and of "
-            f"{embedding['trained']['adjusted_rand']:.2f} in the trained one.",
-            *attribution["story"],
+            f"{embedding['trained']['adjusted_rand']:.2f} in the trained one. The outliers are the training tiles "
+            "farthest from their own class there.",
         ),
     )
+    story = found["attribution"]["story"]
+    yield page.Section("Interpretability", text=tuple(story) or ("The maps show what speaks for the class said.",))
 
 
 def _calibration_words(found):
     scaled, curve = found["calibration"], found["risk_coverage"]
     before, after = (scaled[kind]["calibration_error"] for kind in ("before", "after"))
-    sure = "less" if scaled["temperature"] < 1 else "more"
+    sure = "less sure than" if scaled["temperature"] < 0.995 else "more sure than"
+    sure = "about as sure as" if 0.995 <= scaled["temperature"] < 1.005 else sure
+    _, low, high = scaled["change"]["calibration_error"]
     yield (
-        f"The temperature fitted on validation is {scaled['temperature']:.2f}: the network is {sure} sure than it is "
-        f"right. The calibration error on test is {before:.4f} before and {after:.4f} after."
+        f"The temperature fitted on validation is {scaled['temperature']:.2f}: the network is {sure} it is right. The "
+        f"calibration error on test is {before:.4f} before and {after:.4f} after (95 % interval of the change "
+        f"{low:+.4f} to {high:+.4f})."
     )
     for row in found["abstention"]:
         if row["threshold"] is None:
@@ -435,7 +492,7 @@ def _confusion_words(found):
         for row in hardest) or "no class has an error") + "."  # fmt: skip
     pairs = [pair for pair in found["pairs"] if pair["errors"]][:3]
     if pairs:
-        yield "Most of the errors are between: " + "; ".join(
+        yield "The most confused pairs: " + "; ".join(
             f"{pair['first']} and {pair['second']} ({pair['errors']} errors, {pair['share_of_errors']:.0%} of all)"
             for pair in pairs) + "."  # fmt: skip
     yield from found["distinguishing"]
@@ -466,6 +523,8 @@ def _bias_words(found):
         lowest = min(groups, key=lambda row: row["accuracy"])
         within = each["within_classes"]
         tested = "" if not within or not within["degrees"] else f", within classes p {within['p_corrected']:.2g}"
+        if "class" in name and not tested:
+            tested = "; size cannot be told from what the classes are"
         yield (
             f"By {name}: lowest for {lowest['group']} with {lowest['accuracy']:.2%} "
             f"({_between(lowest['low'], lowest['high'], _percent)}) of {lowest['count']:,}; p of any difference "
@@ -474,6 +533,9 @@ def _bias_words(found):
 
 
 def _robustness_words(found):
+    from tfproject.data.augmentation import QUALITY
+    from tfproject.tasks.task5_eurosat import LAND_COVER
+
     rows = found["robustness"]
     strongest = [row for row in rows if row["severity"] == 5]
     worst, best = (f(strongest, key=lambda row: row["accuracy"]) for f in (min, max))
@@ -485,33 +547,55 @@ def _robustness_words(found):
         f"({best['accuracy']:.2%}). Already the lowest severity is shown to cost accuracy by: "
         f"{', '.join(slight) or 'nothing'} (McNemar's test, corrected for {len(mild)} kinds)."
     )
+    yield "The strengths: " + "; ".join(f"{kind}: {meaning}" for kind, meaning in found["corruptions"].items()) + "."
+    if "jpeg" in LAND_COVER.augment:
+        yield (
+            f"JPEG compression of qualities {QUALITY[0]} to {QUALITY[1]} was part of the training, so that only what "
+            "is below is new to the network."
+        )
 
 
 def _conclusions(parts, eurosat):
     from tfproject.report import page
 
     text = reading(parts)
-    if {"random", "spatial"} <= parts.keys():
-        own = {kind: _mean(parts[kind], parts[kind]["views"]) for kind in ("random", "spatial")}
-        if eurosat:
-            cost = _points(own["random"] - own["spatial"])
-            text.append(f"A region that was never seen costs {cost} points of accuracy.")
-        if "vgg16" in parts:
-            for kind in own:
-                gain = _mean(parts[kind], 1) - _mean(parts["vgg16"][kind], 1)
-                text.append(
-                    f"With one view on the {kind} split, the network from scratch is {_points(abs(gain))} points "
-                    f"{'above' if gain >= 0 else 'below'} VGG16, with {parts[kind]['parameters']:,} parameters against "
-                    f"{parts['vgg16'][kind]['parameters']:,}."
-                )
+    drop = parts.get("analysis", {}).get("drop")
+    if drop and eurosat:
+        text.append(spatial_words(drop))
+    for kind, found in parts.get("analysis", {}).get("vgg16", {}).items():
+        above = "not shown to differ from VGG16"
+        if found["p"] < 0.05:
+            above = f"shown to be {'above' if found['difference'] > 0 else 'below'} VGG16"
+        text.append(
+            f"On the {kind} split, one view and one run each, the network from scratch is {above} "
+            f"({_points(found['difference'], '+')} points, {_between(found['low'], found['high'], _signed)}), with "
+            f"{parts[kind]['parameters']:,} parameters against {parts['vgg16'][kind]['parameters']:,}."
+        )
     if {"random", "exploration"} <= parts.keys():
         mean = _mean(parts["random"], parts["random"]["views"])
-        text.append(f"Colours alone give {parts['exploration']['colour_floor']['accuracy']:.1%} (on validation): what "
-                    f"form adds is the rest, up to {mean:.2%}.")  # fmt: skip
+        text.append(f"A linear model on the tiles' colour statistics gets "
+                    f"{parts['exploration']['colour_floor']['accuracy']:.1%} of the validation tiles right, the "
+                    f"network {mean:.2%} of the test tiles.")  # fmt: skip
     if "steps" in parts and (known := [row for row in parts["steps"]["gains"] if row["gain"] is not None]):
         most = max(known, key=lambda row: row["gain"])
-        text.append(f"Of the steps, '{most['step']}' adds most: {_points(most['gain'], '+')} points.")
+        text.append(f"Of the steps, '{most['step']}' adds most: {_points(most['gain'], '+')} points."
+                    if most["gain"] > 0 else "None of the steps adds to the accuracy.")  # fmt: skip
     return page.Section("Conclusions", text=tuple(text) or ("Missing: no part that it could follow from is finished.",))
+
+
+def spatial_words(drop):
+    """What the step from the random to the spatial split costs, in a sentence.
+
+    Args:
+        drop: what the part analysis has under "drop".
+    """
+    found = drop["difference"]
+    words = f"{_difference(found)}, one run each, {_views(drop['views'])}"
+    if found["low"] <= 0 <= found["high"]:
+        return f"That a region never seen costs accuracy is not shown: {words}."
+    if found["difference"] < 0:
+        return f"On the spatial split the network does better: {words}."
+    return f"A region that was never seen costs accuracy: {words}."
 
 
 def _mean(found, views):
@@ -520,9 +604,9 @@ def _mean(found, views):
 
 def _limits(parts):
     from tfproject.report import page
-    from tfproject.tasks.task5_eurosat import LIMITS
+    from tfproject.tasks.task5_eurosat import LIMITS, SPLIT_LIMITS
 
-    text = list(LIMITS)
+    text = [*LIMITS, *(sentence for kind, sentence in SPLIT_LIMITS.items() if kind in parts)]
     if "spatial" in parts and parts["spatial"]["validation"]["1"]["accuracy"]["count"] == 1:
         text.append("The spatial split was trained on from one seed: its interval is that of the test tiles alone.")
     if "preparation" in parts or "steps" in parts:
@@ -530,8 +614,8 @@ def _limits(parts):
                     "epochs the differences are smaller, and need not have the same order.")  # fmt: skip
     if "analysis" in parts and parts["analysis"]["label_noise"]["share"]["hits"]:
         share = parts["analysis"]["label_noise"]["share"]
-        text.append(f"{share['hits']} test tiles have doubtful labels, so differences below {share['share']:.2%} "
-                    "between very good networks say little.")  # fmt: skip
+        text.append(f"{share['hits']} test tiles are candidates for a wrong label; if they are wrong, differences "
+                    f"below {share['share']:.2%} between very good networks say little.")  # fmt: skip
     return page.Section("Limits", text=tuple(text))
 
 
@@ -561,6 +645,10 @@ SECTIONS = {
 
 def _percent(value):
     return "" if value is None else f"{value:.2%}"
+
+
+def _signed(value):
+    return _points(value, "+")
 
 
 def _four(value):
