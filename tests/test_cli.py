@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -134,6 +135,53 @@ def test_predict_and_evaluate_agree(folder, tmp_path, capsys):
     assert scores["accuracy"] == pytest.approx(right / 30)
     for column, name in enumerate(scores["class_names"]):
         assert sum(row[column] for row in scores["confusion"]) == sum(p["class"] == name for p in predictions)
+
+
+def test_evaluate_says_what_it_scores_and_what_the_model_may_have_seen(folder, tmp_path, capsys):
+    path, out = tmp_path / "toy.keras", tmp_path / "scores.json"
+    about = {"name": folder.name, "split": "a stratified hold-out", "sha256": "of another split"}
+    saved_models.save(toy.network((16, 16, 3), 4), path, ("blue", "green", "grey", "red"), data=about)
+    assert cli.main(["evaluate", str(path), "--data", str(folder), "--split", "val", "--json", str(out)]) == 0
+    said = capsys.readouterr()
+    assert f"{folder.name}, val; split: the set's own" in said.out
+    assert "1 of what" in said.err and "train/red/broken.jpg" in said.err
+    assert "was trained on" in said.err and "a stratified hold-out" in said.err
+    scores = json.loads(out.read_text())
+    assert scores["data"]["part"] == "val" and scores["data"]["bad_images"][0]["name"] == "train/red/broken.jpg"
+    assert scores["class_names"] == ["blue", "green", "grey", "red"] and sum(scores["confusion"][2]) == 0
+    assert [sum(row) for row in scores["confusion"]] == [10, 10, 0, 10]  # each under its own name
+
+    assert cli.main(["evaluate", str(path), "--data", str(folder), "--split", "all", "--json", str(out)]) == 0
+    assert json.loads(out.read_text())["count"] == 180
+    assert cli.main(["evaluate", str(path), "--data", str(folder / "test"), "--split", "all"]) == 0
+    assert "images 30 accuracy" in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["evaluate", str(path), "--data", str(folder), "--split", "all", "--split-method", "own"]) == 2
+    assert "--split all takes every image" in capsys.readouterr().err
+
+
+def test_images_of_several_sizes_are_told_and_brought_to_one(folder, tmp_path, capsys):
+    root = tmp_path / "mixed"
+    shutil.copytree(folder, root)
+    Image.new("RGB", (30, 20)).save(root / "train" / "red" / "larger.png")
+    assert cli.main(["data", "check", str(root)]) == 2
+    said = capsys.readouterr()
+    assert "30x20 (1)" in said.out and "--image-size" in said.err
+    assert cli.main(["data", "check", str(root), "--image-size", "8", "12"]) == 0
+    assert "181 images of 12x8 pixels" in capsys.readouterr().out
+
+
+def test_a_network_of_ones_own_images_has_limits_of_its_own_and_needs_two_classes(folder, tmp_path, capsys):
+    arguments = ["train", "--profile", "quick", "--network", "custom_cnn", "--epochs", "1", "--batch-size", "20",
+                 "--augment", "flip", "--image-size", "8", "8"]  # fmt: skip
+    assert cli.main([*arguments, "--data", str(folder), "--run-dir", str(tmp_path / "run")]) == 0
+    card = json.loads((tmp_path / "run" / "model.json").read_text())
+    told = " ".join(card["limits"])
+    assert "8x8 pixels" in told and "one of the 3 classes" in told and "Sentinel" not in told
+    assert card["licence"] == "to be chosen by who trained it" and card["image_size"] == [8, 8]
+    shutil.copytree(folder / "train" / "green", tmp_path / "one" / "tiles")
+    assert cli.main([*arguments, "--data", str(tmp_path / "one"), "--run-dir", str(tmp_path / "other")]) == 2
+    assert "has one class only, 'tiles'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_data_check_counts_and_lists(folder, tmp_path, capsys):

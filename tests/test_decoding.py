@@ -138,6 +138,29 @@ def test_16_bit_grey_big_endian_tiff(tmp_path):
     assert np.array_equal(decode_image(path)[..., 0], values // 257)
 
 
+def test_georeferenced_tiffs_are_measurements(tmp_path):
+    """Infrared that GDAL calls alpha is no transparency, and 16 bits hold values of any range."""
+    import rasterio
+
+    def write(name, bands):
+        count, height, width = bands.shape
+        place = {"crs": "EPSG:32631", "transform": rasterio.transform.from_origin(500_000, 4_600_000, 10, 10)}
+        with rasterio.open(tmp_path / name, "w", driver="GTiff", count=count, height=height, width=width,
+                           dtype=bands.dtype, **place) as tiff:  # fmt: skip
+            tiff.write(bands)
+        return tmp_path / name
+
+    bands = np.random.default_rng(0).integers(0, 200, (4, 16, 16)).astype(np.uint8)
+    path = write("infrared.tif", bands)
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
+    assert np.array_equal(decode_image(path), np.moveaxis(bands[:3], 0, -1))
+    bands[3] = 255
+    bands[3, :8] = 0
+    assert (decode_image(write("mask.tif", bands))[:8] == 255).all()  # on white
+    assert "16-bit grey values, whose range" in reason_of(write("deep.tif", bands[:1].astype(np.uint16) * 12))
+
+
 def test_16_bit_colours(tmp_path):
     """A PNG file's run from 0 to 65535; a TIFF file's may be reflectances, which would come out black."""
     values = np.linspace(0, 65535, 6 * 5 * 3).astype(">u2").reshape(6, 5, 3)

@@ -28,6 +28,13 @@ def model(tmp_path_factory):
     return saved_models.load(path)
 
 
+def test_the_model_s_own_card_is_not_overwritten(model):
+    card = model.path.with_suffix(".json").read_bytes()
+    with pytest.raises(UserError, match="is the model's own card"):
+        export_model(model, model.path.with_suffix(""), "savedmodel")
+    assert model.path.with_suffix(".json").read_bytes() == card and not model.path.with_suffix("").exists()
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_export_says_what_keras_says(model, tmp_path, format):
     path = tmp_path / f"tiny{SUFFIX[format]}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfproject import data
 from tfproject.data import folders
 from tfproject.data.folders import read_folder
 from tfproject.errors import UserError
@@ -237,9 +238,24 @@ def test_annotation_without_images_folder(tmp_path):
         read_folder(tmp_path)
 
 
-def test_annotation_without_train(tmp_path):
+def test_without_train_the_classes_come_from_what_there_is(tmp_path):
     write_annotated(tmp_path / "test", ["aa\tmill"])
-    with pytest.raises(UserError, match="has test but no images with classes in train/"):
+    assert list(read_folder(tmp_path).splits) == ["test"] and read_folder(tmp_path).class_names == ("mill",)
+    with pytest.raises(UserError, match="has no train split of its own"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("Train", "VAL", "Test"), ("training", "valid", "testing")])
+@pytest.mark.parametrize("inside", ["", "set"])
+def test_folders_of_splits_have_several_names(tmp_path, names, inside):
+    for name in names:
+        for colour in ("red", "blue"):
+            write_image(tmp_path / inside / name / colour / f"{name}.png")
+    found = read_folder(tmp_path)
+    assert list(found.splits) == ["train", "val", "test"] and found.class_names == ("blue", "red")
+    assert not found.bad_images and all(len(split) == 2 for split in found.splits.values())
+    write_image(tmp_path / inside / "validation" / "red" / "more.png")
+    with pytest.raises(UserError, match="which all mean val; keep one of them"):
         read_folder(tmp_path)
 
 

@@ -210,9 +210,44 @@ def test_a_georeference_that_came_later_is_not_overlooked(model, tmp_path):
     Image.fromarray(mosaic(np.zeros((2, 2), int))).save(tmp_path / "scene.png")
     assert map_scene(model, tmp_path / "scene.png", tmp_path / "map").summary["crs"] is None
     (tmp_path / "scene.pgw").write_text("10\n0\n0\n-10\n500005\n4599995\n")
-    placed = map_scene(model, tmp_path / "scene.png", tmp_path / "map")
+    with pytest.raises(UserError, match="holds the map of another scene, model or options"):
+        map_scene(model, tmp_path / "scene.png", tmp_path / "map")
+    assert json.loads((tmp_path / "map" / "map.json").read_text())["crs"] is None  # nothing of it is lost
+    placed = map_scene(model, tmp_path / "scene.png", tmp_path / "placed")
     assert placed.computed and placed.summary["transform"][0] == 40
-    assert not map_scene(model, tmp_path / "scene.png", tmp_path / "map").computed
+    assert not map_scene(model, tmp_path / "scene.png", tmp_path / "placed").computed
+
+
+def test_infrared_that_gdal_calls_alpha_is_no_mask(model, tmp_path):
+    image = mosaic(np.random.default_rng(3).integers(0, 3, (3, 4)))
+    infrared = np.random.default_rng(4).integers(0, 120, image.shape[:2]).astype(np.uint8)
+    scene = write(tmp_path / "scene.tif", image, alpha=infrared)
+    with scenes.open_scene(scene) as opened:
+        assert opened.dataset.colorinterp[3].name == "alpha" and "is no mask" in opened.reading
+        pixels, known = opened.rows(0, 48)
+    assert known.all() and (infrared == 0).any()
+    np.testing.assert_array_equal(pixels, image)
+    with rasterio.open(scene, "r+") as tiff:
+        tiff.nodata = 30
+    with scenes.open_scene(scene) as opened:
+        assert opened.rows(0, 48)[1].all()  # in one band only: a dark pixel, no gap
+    soft = np.full(image.shape[:2], 255, np.uint8)
+    soft[:4], soft[4] = 0, 100
+    with scenes.open_scene(write(tmp_path / "soft.tif", image, alpha=soft)) as opened:
+        np.testing.assert_array_equal(opened.rows(0, 48)[1], soft > 0)
+
+
+def test_a_black_border_is_no_data_if_the_user_says_so(model, tmp_path):
+    image = mosaic(np.zeros((4, 4), int))
+    image[:16] = 0
+    scene = write(tmp_path / "scene.tif", image)
+    with pytest.warns(UserWarning, match="25% of scene.tif is 0 in all three bands and counts as data"):
+        counted = map_scene(model, scene, tmp_path / "counted", stride=16)
+    assert counted.summary["no_data_pixels"] == 0
+    told = map_scene(model, scene, tmp_path / "told", stride=16, no_data=0)
+    assert told.summary["no_data_pixels"] == 16 * 64
+    with pytest.raises(UserError, match="another scene, model or options"):
+        map_scene(model, scene, tmp_path / "told", stride=16)
 
 
 def test_a_name_with_dollars(model, tmp_path):
@@ -261,11 +296,12 @@ def test_going_on_after_an_interruption_ends_with_the_same_bytes(model, tmp_path
     for name in ("classes.tif", "confidence.tif", "map.png", "areas.csv", "map.json"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     in_bfloat16 = saved_models.load(model.path, "mixed_bfloat16")
-    assert map_scene(in_bfloat16, scene, tmp_path / "parts", stride=4).computed == whole.computed
-    map_scene(model, scene, tmp_path / "parts", stride=4)
+    for model_or_other, stride in ((in_bfloat16, 4), (model, 8)):  # hours of computing are not replaced unasked
+        with pytest.raises(UserError, match="holds the map of another scene, model or options"):
+            map_scene(model_or_other, scene, tmp_path / "parts", stride=stride)
     again = map_scene(model, scene, tmp_path / "parts", stride=4)
     assert again.computed == 0 and again.summary == whole.summary
-    other = map_scene(model, scene, tmp_path / "parts", stride=8)
+    other = map_scene(model, scene, tmp_path / "other", stride=8)
     assert other.computed == other.summary["windows"]
 
 
@@ -293,8 +329,10 @@ def test_degrees_are_no_area_and_feet_are_feet(model, tmp_path):
     image = mosaic(np.zeros((2, 2), int))
     degrees = write(tmp_path / "a.tif", image, Affine(1e-4, 0, 5, 0, -1e-4, 50), "EPSG:4326")
     assert map_scene(model, degrees, tmp_path / "a").summary["areas"][0]["hectares"] is None
-    mercator = write(tmp_path / "m.tif", image, crs="EPSG:3857")  # where a hectare in the north has four
-    assert map_scene(model, mercator, tmp_path / "m").summary["areas"][0]["hectares"] is None
+    for code in (3857, 4087, 32662):  # Mercator's, where a hectare in the north has four; equidistant cylindrical
+        unequal = map_scene(model, write(tmp_path / f"{code}.tif", image, crs=f"EPSG:{code}"), tmp_path / f"{code}")
+        assert unequal.summary["areas"][0]["hectares"] is None
+        assert "No hectares: pixels of the scene's projection cover less ground" in unequal.to_text()
     metres = map_scene(model, write(tmp_path / "u.tif", image), tmp_path / "u").summary["areas"][0]["square_metres"]
     assert metres == pytest.approx(32 * 32 * 100)
     feet = write(tmp_path / "b.tif", image, Affine(0, 3, 1000, 2, 0, 2000), "EPSG:2263")  # turned by a right angle too

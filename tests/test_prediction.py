@@ -16,7 +16,7 @@ from PIL import Image
 from tfproject import evaluation
 from tfproject.data.image_set import Split
 from tfproject.errors import UserError
-from tfproject.evaluation import find_images, predict_files
+from tfproject.evaluation import find_images, predict_files, prediction
 from tfproject.models import saved_models
 
 CLASSES = ("river", "forest, mixed", "sea")
@@ -389,6 +389,15 @@ class TestAbstaining:
             predict_files(saved_models.load(saved), paths)
 
 
+@pytest.mark.parametrize("output", [lambda x: x * 8, lambda x: x / 0, lambda x: x - 0.5])
+def test_what_are_no_probabilities_is_refused(output):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(image)
+    model = keras.Model([image], keras.layers.Lambda(output)(keras.layers.Softmax()(x)))
+    with pytest.raises(UserError, match="are no probabilities"):
+        prediction.predictor(model, (8, 8), 4)(np.ones((3, 8, 8, 3), np.float32))
+
+
 class TestExplaining:
     def test_a_picture_for_each_image_and_none_overwritten(self, saved, tiles, tmp_path):
         from tfproject.interpret.attribution import attribute
@@ -400,11 +409,13 @@ class TestExplaining:
         model, paths = saved_models.load(saved), find_images([folder])
         predictions = predict_files(model, paths, abstain_below=0.5)
         (tmp_path / "out").mkdir()
-        (tmp_path / "out/01.png").write_text("mine")
+        (tmp_path / "out/1-01.png").write_text("mine")
         written = heat_maps.explain_files(model, predictions, tmp_path / "out")
         assert len(set(written)) == 28 and all(path.is_file() for path in written)
-        assert (tmp_path / "out/01.png").read_text() == "mine"
-        assert {path.name for path in written} >= {"00.png", "00-2.png", "01-2.png"}
+        assert (tmp_path / "out/1-01.png").read_text() == "mine"
+        names = dict(zip(predictions.names, (path.name for path in written)))
+        assert names[str(folder / "0/00.png")] == "0-00.png" and names[str(folder / "more/00.png")] == "more-00.png"
+        assert names[str(folder / "1/01.png")] == "1-01-2.png"
         row = predictions.names.index(str(folder / "0/03.png"))
         sheet = np.asarray(Image.open(written[row])).astype(float)[heat_maps.CAPTION :]
         height, width = 267, 320  # 10x12 pixels enlarged

@@ -13,6 +13,7 @@ import pytest
 import toy
 
 from tfproject import models, training
+from tfproject.data.image_set import Split
 from tfproject.errors import UserError
 from tfproject.training import Recipe, checkpoints
 from tfproject.training.fitting import Diverged
@@ -50,6 +51,23 @@ def test_a_run_says_what_it_was_made_of(whole_run, toy_set):
     final = whole_run.metrics["training"]["final"]
     assert final["val_accuracy"] == pytest.approx(history["val_accuracy"][-1])
     assert whole_run.metrics["training"]["parameters"] == whole_run.model.count_params()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"batch_size": 500}, "batch size 500 is larger"), ({"augment": ("rotate",)}, "Unknown augmentation 'rotate'")],
+)
+def test_what_cannot_be_trained_leaves_the_directory_free(toy_set, tmp_path, changes, told):
+    with pytest.raises(UserError, match=told):
+        training.fit(toy.network, toy_set, dataclasses.replace(RECIPE, **changes), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "recipe.json").exists()
+
+
+def test_images_too_small_for_a_network_are_told(toy_set, tmp_path):
+    small = {name: Split(split.images[:, :6, :6], split.labels, split.names) for name, split in toy_set.splits.items()}
+    recipe = dataclasses.replace(RECIPE, augment=())
+    with pytest.raises(UserError, match=r"cannot be built for images of 6x6 pixels \(.*give larger images"):
+        training.fit(models.custom_cnn, dataclasses.replace(toy_set, splits=small), recipe, tmp_path / "run")
 
 
 def test_the_saved_model_scores_as_history_says(whole_run, toy_set):

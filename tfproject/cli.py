@@ -6,6 +6,7 @@ Nothing heavy is imported before the arguments are understood: `--help` answers 
 import argparse
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -50,6 +51,17 @@ def _data_options(parser):
         help="the set's own split, a stratified 70/15/15, or lists",
     )
     group.add_argument("--seed", type=int, default=0, help="of the split and of training (default 0)")
+    group.add_argument(
+        "--on-overlap", choices=("warn", "drop", "fail"), default="warn",
+        help="of images that two splits hold: say so, leave them out of the later one, or stop (default warn)",
+    )  # fmt: skip
+
+
+def _image_size_option(parser):
+    parser.add_argument(
+        "--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
+        help="bring all images to this size, in pixels (default: their own, if they have one)",
+    )  # fmt: skip
 
 
 def _task_options(parser, profiles, reuse=True):
@@ -95,6 +107,7 @@ def _training_options(parser):
     parser.add_argument("--strategy", choices=("single", "mirrored"), default="single", help="one device, or all")
     parser.add_argument("--trace", action="store_true", help="record a TensorBoard profile of ten steps")
     _data_options(parser)
+    _image_size_option(parser)
     group = parser.add_argument_group("recipe", "what to change in the profile's recipe")
     for field in dataclasses.fields(Recipe):
         if field.name in ("seed", "layer_rates"):
@@ -204,6 +217,7 @@ def build_parser():
     action.add_argument("name", help="a set's name, or a folder or zip of images")
     action.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the audit as JSON")
     _data_options(action)
+    _image_size_option(action)
     action.set_defaults(run=_data_check)
 
     command = commands.add_parser("report", help="the final report, a page and a PDF, from the published results")
@@ -216,7 +230,9 @@ def build_parser():
     command = commands.add_parser("evaluate", help="score a model on a split of an image set")
     command.add_argument("model", help="a .keras file with its .json beside it")
     command.add_argument("--data", required=True, help="a set's name, or a folder or zip of images")
-    command.add_argument("--split", choices=("train", "val", "test"), default="test")
+    command.add_argument(
+        "--split", choices=("train", "val", "test", "all"), default="test", help="default test; all: every image"
+    )
     command.add_argument(
         "--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image"
     )
@@ -258,6 +274,9 @@ def build_parser():
     command.add_argument("--batch-size", type=int, default=128)
     command.add_argument("--bands", type=int, nargs=3, metavar=("R", "G", "B"), help="band numbers from 1")
     command.add_argument(
+        "--nodata", type=float, metavar="VALUE", help="pixels with this value in all three bands are no data"
+    )
+    command.add_argument(
         "--value-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="values that become 0 and 255"
     )
     _precision_option(command, "the network", "the model's own")
@@ -291,8 +310,13 @@ def build_parser():
 def _check_outputs(arguments):
     """Before hours of computing rather than after: the files that shall be written have a folder."""
     for path in (getattr(arguments, "csv", None), getattr(arguments, "json", None)):
-        if path and not path.absolute().parent.is_dir():
+        if not path:
+            continue
+        if not path.absolute().parent.is_dir():
             raise UserError(f"{path} cannot be written: there is no folder {path.parent}; make it, or name another.")
+        if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+            why = "it is a folder" if path.is_dir() else f"the folder {path.parent} may not be written to"
+            raise UserError(f"{path} cannot be written: {why}; name another.")
 
 
 def _check_publishing(arguments, name):
@@ -307,7 +331,8 @@ def _check_publishing(arguments, name):
 
 
 def _profile(arguments):
-    return arguments.profile or ("quick" if arguments.data.startswith("synthetic") else "cpu")
+    generated = arguments.data.startswith("synthetic") and not pathlib.Path(arguments.data).exists()
+    return arguments.profile or ("quick" if generated else "cpu")
 
 
 def _task_directory(arguments):
@@ -318,7 +343,7 @@ def _task_directory(arguments):
 def _load_options(arguments):
     return {
         "split_method": arguments.split_method, "split_files": arguments.split_files, "seed": arguments.seed,
-        "data_dir": arguments.data_dir, "on_bad_image": arguments.on_bad_image,
+        "data_dir": arguments.data_dir, "on_bad_image": arguments.on_bad_image, "on_overlap": arguments.on_overlap,
     }  # fmt: skip
 
 
@@ -327,6 +352,39 @@ def _load(arguments, name, image_size=None):
 
     options = _load_options(arguments)
     return data.load(name, split=options.pop("split_method"), image_size=image_size, **options)
+
+
+def _load_for(arguments, saved):
+    """The image set that a saved model is to be looked at with; said are a split not its own, and what is left out."""
+    from tfproject import data
+
+    if arguments.split == "all":
+        if arguments.split_files or arguments.split_method:
+            raise UserError("--split all takes every image; leave out --split-files and --split-method.")
+        images = data.load_all(arguments.data, arguments.data_dir, saved.image_size, arguments.on_bad_image)
+    else:
+        images = _load(arguments, arguments.data, saved.image_size)
+    if images.bad_images:
+        first = images.bad_images[0]
+        warnings.warn(
+            f"{len(images.bad_images)} of what {images.name} holds cannot be used and is left out, such as "
+            f"{first.name}: {first.reason}; `tfproject data check` lists all.", stacklevel=2
+        )  # fmt: skip
+    card = saved.card.get("data", {})
+    whole_test = arguments.split == "test" and all(
+        split.startswith("the set's own") for split in (card.get("split", ""), images.split_method)
+    )
+    if card.get("name") == images.name and card.get("sha256") != images.fingerprint and not whole_test:
+        warnings.warn(
+            f"{arguments.model} was trained on {images.name} in another split or edition ({card.get('split')}; here: "
+            f"{images.split_method}), so that it may have been trained on some of these images.", stacklevel=2
+        )  # fmt: skip
+    if set(images.class_names) <= set(saved.class_names):
+        return images.in_classes(saved.class_names)
+    raise UserError(
+        f"{arguments.model} knows the classes {', '.join(saved.class_names)} and {images.name} has "
+        f"{', '.join(images.class_names)}; use a model on a set with its own classes."
+    )
 
 
 def _study(arguments):
@@ -414,8 +472,7 @@ def _interpret(arguments):
     from tfproject.tasks import interpretation, interpretation_page
 
     saved = saved_models.load(arguments.model)
-    images = _load(arguments, arguments.data, saved.image_size)
-    _check_classes(arguments.model, saved, images)
+    images = _load_for(arguments, saved)
     name, data = pathlib.Path(arguments.model).stem, pathlib.Path(arguments.data).name
     directory = arguments.run_dir or pathlib.Path("runs", f"interpret-{name}-{data}-{_profile(arguments)}")
     interpretation.interpret_network(
@@ -425,14 +482,6 @@ def _interpret(arguments):
     page = interpretation_page.write_page(directory / "report.html", f"What {name} has learnt", {name: directory})
     print(f"Report: {page}")
     print(f"TensorBoard logs: {directory / 'tensorboard'} (tensorboard --logdir {directory / 'tensorboard'})")
-
-
-def _check_classes(path, saved, images):
-    if images.class_names != saved.class_names:
-        raise UserError(
-            f"{path} knows the classes {', '.join(saved.class_names)} and {images.name} has "
-            f"{', '.join(images.class_names)}; use a model on a set with its own classes."
-        )
 
 
 def _task5(arguments):
@@ -461,7 +510,7 @@ def _train(arguments):
     run = train.train_network(
         arguments.data, profile, directory,
         network=arguments.network, overrides=_overrides(arguments), strategy=arguments.strategy,
-        resume=arguments.resume,
+        resume=arguments.resume, image_size=arguments.image_size,
         trace=arguments.trace, **_load_options(arguments),
     )  # fmt: skip
     test = run.metrics["test"]
@@ -484,9 +533,15 @@ def _data_check(arguments):
     from tfproject.data import audit
     from tfproject.files import write_atomically
 
-    report = audit.audit(_load(arguments, arguments.name))
-    if pathlib.Path(arguments.name).is_dir():
-        report["files"] = audit.audit_files(arguments.name)
+    files = audit.audit_files(arguments.name) if pathlib.Path(arguments.name).is_dir() else None
+    try:
+        report = audit.audit(_load(arguments, arguments.name, arguments.image_size))
+    except UserError:
+        if files:  # what they are like may be the very reason
+            print(*audit.files_to_text(files), sep="\n")
+        raise
+    if files:
+        report["files"] = files
     print(audit.to_text(report))
     if arguments.json:
         write_atomically(arguments.json, json.dumps(report, indent=1) + "\n")
@@ -500,13 +555,17 @@ def _evaluate(arguments):
     from tfproject.models import saved_models
 
     saved = saved_models.load(arguments.model)
-    image_set = _load(arguments, arguments.data, saved.image_size)
-    _check_classes(arguments.model, saved, image_set)
-    split = getattr(image_set, arguments.split)
-    scores = evaluation.evaluate(saved.model, split, saved.class_names, views=arguments.views)
+    images = _load_for(arguments, saved)
+    scores = evaluation.evaluate(
+        saved.model, images.splits[arguments.split], saved.class_names, views=arguments.views
+    )  # fmt: skip
+    print(f"{images.name}, {arguments.split}; split: {images.split_method}")
     print(evaluation.summary_text(scores))
     if arguments.json:
-        write_atomically(arguments.json, json.dumps(scores.to_json(), indent=1) + "\n")
+        data = {"name": images.name, "split": images.split_method, "part": arguments.split,
+                "sha256": images.fingerprint,
+                "bad_images": [dataclasses.asdict(bad) for bad in images.bad_images]}  # fmt: skip
+        write_atomically(arguments.json, json.dumps(scores.to_json() | {"data": data}, indent=1) + "\n")
 
 
 def _report(arguments):
@@ -550,7 +609,7 @@ def _map(arguments):
     result = tools.map_scene(
         saved_models.load(arguments.model, arguments.precision), arguments.scene, directory, stride=arguments.stride,
         views=arguments.views, batch_size=arguments.batch_size, bands=arguments.bands,
-        value_range=arguments.value_range,
+        value_range=arguments.value_range, no_data=arguments.nodata,
     )  # fmt: skip
     print(result.summary["reading"])
     print(result.to_text())
@@ -608,7 +667,7 @@ def main(argv=None):
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     arguments = build_parser().parse_args(argv)
     try:
-        with _ended_by_interrupt():
+        with _ended_by_interrupt(arguments.command):
             _check_outputs(arguments)
             if arguments.needs_tensorflow:
                 with native_log_silenced():
@@ -628,11 +687,12 @@ def main(argv=None):
     return 0
 
 
+AT_ONCE = ("evaluate", "predict", "export", "profile-model", "report")  # these write at their end alone
 _ENDING = threading.Lock()
 
 
 @contextlib.contextmanager
-def _ended_by_interrupt():
+def _ended_by_interrupt(command):
     """Within, Ctrl-C ends the program at once, also in a call of TensorFlow that takes minutes.
 
     Python's own handlers wait for the main thread; the system's part of them writes to a pipe, and a thread reads that.
@@ -642,11 +702,12 @@ def _ended_by_interrupt():
 
     def listen():
         while os.read(reader, 1):
-            if signal.getsignal(signal.SIGINT) is _interrupted:
-                _interrupted()
+            if signal.getsignal(signal.SIGINT) is interrupted:
+                interrupted()
         os.close(reader)
 
-    before = signal.signal(signal.SIGINT, _interrupted)
+    interrupted = functools.partial(_interrupted, command)
+    before = signal.signal(signal.SIGINT, interrupted)
     wakened = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=listen, daemon=True).start()
     try:
@@ -657,16 +718,15 @@ def _ended_by_interrupt():
         os.close(writer)
 
 
-def _interrupted(*_):
+def _interrupted(command, *_):
     if not _ENDING.acquire(blocking=False):
         return
     # Files are written whole or not at all, so it is safe to end at once; a KeyboardInterrupt that is raised inside an
     # import or a traced function comes out as another error.
-    print(
-        "\ntfproject: interrupted; what is finished is kept, and the same command goes on from there "
-        "(with --resume where it has that).",
-        file=sys.stderr,
-    )
+    kept = "what is finished is kept, and the same command goes on from there (with --resume where it has that)"
+    if command in AT_ONCE:
+        kept = "there is nothing to go on from"
+    print(f"\ntfproject: interrupted; {kept}.", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(130)

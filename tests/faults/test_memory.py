@@ -102,6 +102,15 @@ def test_a_process_with_a_limit_of_its_own_is_told_and_not_killed(child, tally, 
         assert not (tmp_path / "run" / "history.csv").exists()
 
 
+def test_it_is_told_before_precisions_are_measured(tally, toy_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFPROJECT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(memory_guard, "available_memory", lambda: 1000)
+    recipe = dataclasses.replace(victims.RECIPE, precision="auto", jit_compile="auto", augment=())
+    with tally.fault(), pytest.raises(UserError, match="as predicted from its layers"):
+        training.fit(toy.network, toy_set, recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "recipe.json").exists() and not (tmp_path / "cache").exists()
+
+
 def test_memory_that_runs_out_all_the_same_is_one_sentence(tally):
     import tensorflow as tf
 

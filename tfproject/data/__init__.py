@@ -10,6 +10,7 @@ import importlib
 
 _HOMES = {
     "load": "catalog",
+    "load_all": "catalog",
     "NAMES": "catalog",
     "ImageSet": "image_set",
     "Split": "image_set",

@@ -38,6 +38,7 @@ PAIR_LIMIT = 100_000  # the search for near duplicates ends here: a set of film 
 
 _THUMBNAIL = 32
 _CHUNK = 512
+_CHUNK_PIXELS = _CHUNK * 64 * 64  # of images that are made smaller at a time
 
 
 def audit(image_set, all_duplicates=False):
@@ -194,11 +195,7 @@ def to_text(report):
         "largest class / smallest: " + (f"{ratio:.2f}" if ratio else "a class is empty"),
     ]
     if "files" in report:
-        files = report["files"]
-        lines.append(f"files: {files['files']}")
-        for kind in ("sizes", "modes", "formats"):
-            shown = [f"{value} ({count})" for value, count in files[kind].items()]
-            lines.append(f"  {kind}: " + ", ".join(shown[:TEXT_LIMIT]) + _rest(len(shown)))
+        lines += files_to_text(report["files"])
     lines.append(f"unreadable or unusable: {report['bad_image_count']}")
     lines += [f"  {bad['name']}: {bad['reason']}" for bad in report["bad_images"][:TEXT_LIMIT]]
     lines += _rest_line(report["bad_image_count"])
@@ -224,6 +221,15 @@ def to_text(report):
     lines += [f"  {_places(group)}" for group in conflicts["list"][:TEXT_LIMIT]]
     lines += _rest_line(conflicts["groups"] + conflicts["near_pairs"])
     return "\n".join(lines) + "\n"
+
+
+def files_to_text(files):
+    """What `audit_files` gave, as lines of text."""
+    lines = [f"files: {files['files']}"]
+    for kind in ("sizes", "modes", "formats"):
+        shown = [f"{value} ({count})" for value, count in files[kind].items()]
+        lines.append(f"  {kind}: " + ", ".join(shown[:TEXT_LIMIT]) + _rest(len(shown)))
+    return lines
 
 
 def _table(counts, totals):
@@ -282,8 +288,9 @@ def thumbnails(images):
     rows, columns = (_area_weights(size, _THUMBNAIL) for size in images.shape[1:3])
     luma = np.array([0.299, 0.587, 0.114], np.float32)
     small = np.empty((len(images), _THUMBNAIL, _THUMBNAIL), np.float32)
-    for start in range(0, len(images), _CHUNK):
-        small[start : start + _CHUNK] = rows @ (images[start : start + _CHUNK].astype(np.float32) @ luma) @ columns.T
+    count = max(1, _CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
+    for start in range(0, len(images), count):
+        small[start : start + count] = rows @ (images[start : start + count].astype(np.float32) @ luma) @ columns.T
     return small
 
 

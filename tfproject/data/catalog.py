@@ -102,6 +102,21 @@ def load(
     return splits.check_overlap(image_set, on_overlap)
 
 
+def load_all(name, data_dir=None, image_size=None, on_bad_image="list"):
+    """An image set with all its images in one split "all".
+
+    Args, Raises: as `load`.
+
+    Returns:
+        An ImageSet.
+    """
+    _check_arguments(None, None, on_bad_image, "warn")
+    image_set = read(name, data_dir, image_size)
+    if image_set.bad_images and on_bad_image == "fail":
+        raise UserError(_bad_images_in_words(image_set))
+    return splits.joined(image_set)
+
+
 def read(name, data_dir=None, image_size=None):
     """An image set with the splits it comes with, before `load` makes train, val and test of them.
 

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000
+MASK_SHARE = 0.9  # of pixels that are wholly transparent or not at all, from which on a band is transparency
+GEOTIFF_TAGS = {33550, 33922, 34264, 34735}  # pixel scale, tie points, transformation, keys
 
 # Named, because Pillow would otherwise offer a file to every plug-in it has, one of which starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
@@ -35,8 +37,9 @@ def decode_image(source, size=None):
     """One image as RGB.
 
     The EXIF orientation is applied, transparent parts are laid on white, 16-bit grey values v become v // 257. Of the
-    16-bit colours of a PNG file the upper 8 bits are taken; those of TIFF files, which may be reflectances of any
-    range, are refused.
+    16-bit colours of a PNG file the upper 8 bits are taken; those of georeferenced TIFF files, and 16-bit colours of
+    any TIFF file, which may be reflectances of any range, are refused. What a georeferenced TIFF calls transparency is
+    one only if nearly every pixel is either in or out: GDAL calls the fourth of four bands so whatever it is.
 
     Args:
         source: a path, or the bytes of an image file.
@@ -135,7 +138,7 @@ def _decode_stream(stream, size):
             if pixels_in_memory(image) > MAX_PIXELS:
                 raise UnreadableImage(_too_large(f"{image.width} x {image.height}"))
             _check_depth(image)
-            pixels = _to_rgb(ImageOps.exif_transpose(image))
+            pixels = _to_rgb(ImageOps.exif_transpose(_without_false_alpha(image)))
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
@@ -160,10 +163,27 @@ def pixels_in_memory(image):
     return max(image.width * image.height, tile[0] * tile[1])
 
 
+def _georeferenced(image):
+    return bool(GEOTIFF_TAGS & set(getattr(image, "tag_v2", {})))
+
+
+def _without_false_alpha(image):
+    """The open image; in RGB where it is a georeferenced TIFF whose fourth band is no mask, but near infrared say."""
+    if image.mode != "RGBA" or not _georeferenced(image):
+        return image
+    return image if is_mask(np.asarray(image)[..., 3]) else image.convert("RGB")
+
+
+def is_mask(values):
+    """Whether a band that is called transparency is one: nearly all of its pixels are wholly in or wholly out."""
+    return bool(((values == 0) | (values == values.max())).mean() >= MASK_SHARE)
+
+
 def _check_depth(image):
-    """Refuse what Pillow would read as 8 or 16 bits though it is not."""
+    """Refuse what Pillow would read as 8 or 16 bits though it is not, and measurements whose range nobody said."""
     bits = tuple(getattr(image, "tag_v2", {}).get(258, ()))  # of each sample
-    if bits and max(bits) > 8 and (len(bits) > 1 or max(bits) not in (16, 32)):
+    known = (32,) if _georeferenced(image) else (16, 32)
+    if bits and max(bits) > 8 and (len(bits) > 1 or max(bits) not in known):
         kind = f"{max(bits)}-bit {'colours' if len(bits) > 1 else 'grey values'}"
         raise UnreadableImage(
             f"{kind}, whose range is not known; save it with 8 bits, or give it to `tfproject map` if it is a scene"

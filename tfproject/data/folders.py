@@ -5,6 +5,8 @@ Two layouts are known, each in a folder or in a zip, at the top or inside one en
     <class>/<image>                      or  train|val|test/<class>/<image>
     annotation.txt + images/<image>      or  train|val|test/annotation.txt + train|val|test/images/<image>
 
+The folders of splits may also be called Training, valid and the like (`SPLIT_FOLDERS`, in any case).
+
 `annotation.txt` has the columns ImageID and ClassID, separated by a tab, with a header; the IDs are file names without
 extension.
 """
@@ -24,6 +26,10 @@ from tfproject.errors import UserError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 SPLIT_NAMES = ("train", "val", "test")
+# What else folders of splits are called, in any case; several of one meaning are refused.
+SPLIT_FOLDERS = {name: name for name in SPLIT_NAMES} | {
+    "training": "train", "valid": "val", "validation": "val", "testing": "test",
+}  # fmt: skip
 ANNOTATION = "annotation.txt"
 # A member of a zip is read into memory whole; more than this is not an image within decoding.MAX_PIXELS.
 MAX_MEMBER_BYTES = 512 * 1024 * 1024
@@ -152,7 +158,7 @@ def _without_enclosing_folder(files, bad):
         inner = [path for path in files if "/" in path]
         tops = {path.split("/")[0] for path in inner}
         holds_folders = all(path.count("/") >= 2 or path.endswith("/" + ANNOTATION) for path in inner)
-        if len(tops) != 1 or not holds_folders or tops & set(SPLIT_NAMES) or ANNOTATION in files:
+        if len(tops) != 1 or not holds_folders or _split_of(*tops) or ANNOTATION in files:
             return files, bad
         start = len(tops.pop()) + 1
         bad = {(path[start:] if path.startswith(inner[0][:start]) else path): reason for path, reason in bad.items()}
@@ -170,25 +176,23 @@ def _labelled_images(root, files, bad):
         ({split: sorted [(path, class name)]}, class names, bad).
     """
     images = sorted(path for path in files if has_image_extension(path))
-    annotated = [f"{split}/" for split in SPLIT_NAMES if f"{split}/{ANNOTATION}" in files]
+    tops = sorted({path.split("/")[0] for path in files if "/" in path}, key=lambda top: (_order(top), top))
+    annotated = [f"{top}/" for top in tops if _split_of(top) and f"{top}/{ANNOTATION}" in files]
     if ANNOTATION in files:
         annotated = [""]
     if annotated:
         labelled, bad = _by_annotation(root, files, images, bad, annotated)
     else:
-        labelled, bad = _by_class_folder(images, bad, _split_folders(images) or [""])
+        labelled, bad = _by_class_folder(root, images, bad, _split_folders(images, tops) or [""])
     if not any(labelled.values()):
         first = next((f" (of what cannot be used the first is {path}, {why})" for path, why in sorted(bad.items())), "")
         raise UserError(
             f"'{root}' holds no images in a known layout{first}: expected is a folder for each class with its images "
             f"in it, or {ANNOTATION} beside images/, either of them at the top or in train/, val/ and test/."
         )
-    if "train" not in labelled and "all" not in labelled:
-        raise UserError(
-            f"'{root}' has {', '.join(labelled)} but no images with classes in train/, where the classes come from."
-        )
-
-    class_names = tuple(sorted({class_name for _, class_name in labelled.get("train", labelled.get("all"))}))
+    # Without train, as of images that are there to be tested on alone, the classes come from what there is.
+    whence = [labelled["train"]] if "train" in labelled else labelled.values()
+    class_names = tuple(sorted({class_name for rows in whence for _, class_name in rows}))
     known = set(class_names)
     for split, rows in labelled.items():
         unknown = {path: f"an unknown class: train has no '{name}'" for path, name in rows if name not in known}
@@ -197,28 +201,49 @@ def _labelled_images(root, files, bad):
     return labelled, class_names, bad
 
 
-def _split_folders(images):
+def _split_of(folder):
+    """The split that a folder's name means; None if it means none."""
+    return SPLIT_FOLDERS.get(folder.lower())
+
+
+def _order(folder):
+    split = _split_of(folder)
+    return SPLIT_NAMES.index(split) if split else len(SPLIT_NAMES)
+
+
+def _split_folders(images, tops):
     """train/, val/ and test/ where they hold folders; with images directly inside they are classes."""
-    depths = {f"{split}/": [p.count("/") for p in images if p.startswith(f"{split}/")] for split in SPLIT_NAMES}
+    depths = {f"{top}/": [p.count("/") for p in images if p.startswith(f"{top}/")] for top in tops if _split_of(top)}
     return [prefix for prefix, found in depths.items() if found and min(found) >= 2]
 
 
-def _by_class_folder(images, bad, prefixes):
-    labelled = {prefix.rstrip("/") or "all": [] for prefix in prefixes}
+def _named_splits(root, prefixes):
+    """{prefix: split}, "all" for that of the top."""
+    named = {prefix: _split_of(prefix.rstrip("/")) or "all" for prefix in prefixes}
+    for split in set(named.values()):
+        same = [prefix for prefix, own in named.items() if own == split]
+        if len(same) > 1:
+            raise UserError(f"'{root}' has {' and '.join(same)}, which all mean {split}; keep one of them.")
+    return named
+
+
+def _by_class_folder(root, images, bad, prefixes):
+    named = _named_splits(root, prefixes)
+    labelled = {split: [] for split in named.values()}
     bad = dict(bad)
     for path in images:
         prefix = next((prefix for prefix in prefixes if path.startswith(prefix)), None)
         if prefix is None or "/" not in path[len(prefix) :]:
             bad[path] = BESIDE
         else:
-            labelled[prefix.rstrip("/") or "all"].append((path, path[len(prefix) :].split("/")[0]))
+            labelled[named[prefix]].append((path, path[len(prefix) :].split("/")[0]))
     return labelled, bad
 
 
 def _by_annotation(root, files, images, bad, prefixes):
     labelled, bad = {}, dict(bad)
-    for prefix in prefixes:
-        labelled[prefix.rstrip("/") or "all"], found = _read_annotation(root, prefix, files, images, bad)
+    for prefix, split in _named_splits(root, prefixes).items():
+        labelled[split], found = _read_annotation(root, prefix, files, images, bad)
         bad.update(found)
     folders = tuple(f"{prefix}images/" for prefix in prefixes)
     bad.update((path, f"lies in none of {', '.join(folders)}") for path in images if not path.startswith(folders))
@@ -297,7 +322,7 @@ def _decode_splits(root, files, labelled, class_names, image_size):
             some = " and ".join(f"{height}x{width}" for height, width, _ in sorted(shapes)[:2])
             raise UserError(
                 f"The images of '{root}' differ in size, such as {some} (height x width); "
-                "give an image_size to bring them to."
+                "give an image_size (`--image-size`) to bring them to."
             )
         labels = np.array([label_of[class_name] for _, class_name in good], dtype=np.int64)
         splits[split] = Split(np.asarray(images), labels, tuple(path for path, _ in good))

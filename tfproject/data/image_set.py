@@ -129,6 +129,14 @@ class ImageSet:
         splits = {"train": train} | {k: split for k, split in self.splits.items() if k not in ("train", "val")}
         return dataclasses.replace(self, splits=splits, split_method=f"{self.split_method}, val joined to train again")
 
+    def in_classes(self, class_names):
+        """The same set with labels that are indices into these class names, among which its own all are."""
+        if tuple(class_names) == self.class_names:
+            return self
+        relabel = np.array([class_names.index(name) for name in self.class_names], dtype=np.int64)
+        splits = {name: Split(s.images, relabel[s.labels], s.names) for name, s in self.splits.items()}
+        return dataclasses.replace(self, class_names=tuple(class_names), splits=splits)
+
     def _split(self, name):
         if name not in self.splits:
             raise UserError(f"{self.name} has no split '{name}'; it has: {', '.join(self.splits)}.")

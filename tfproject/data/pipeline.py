@@ -60,6 +60,12 @@ def training_batches(split, class_count, batch_size, augment=(), seed=0, first_e
     return in_batches(len(split), batch_size, batch, seed, first_epoch, epochs)
 
 
+def check_batch_size(batch_size, count):
+    """Raise a UserError if a batch takes more than the `count` training images."""
+    if count < batch_size:
+        raise UserError(f"The batch size {batch_size} is larger than the {count} training images; choose less.")
+
+
 def in_batches(count, batch_size, make_batch, seed=0, first_epoch=0, epochs=1):
     """Batches of the things numbered 0 to count - 1, in an order drawn from the seed and the epoch's number.
 
@@ -75,8 +81,7 @@ def in_batches(count, batch_size, make_batch, seed=0, first_epoch=0, epochs=1):
     Raises:
         UserError: if there are fewer than a batch takes.
     """
-    if count < batch_size:
-        raise UserError(f"The batch size {batch_size} is larger than the {count} training images; choose less.")
+    check_batch_size(batch_size, count)
     steps = count // batch_size
     seed_order = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)[0]
 

@@ -183,6 +183,11 @@ def check_overlap(image_set, on_overlap="warn"):
     )
 
 
+def joined(image_set):
+    """The ImageSet with all its images in one split "all", sorted by name."""
+    return dataclasses.replace(image_set, splits={"all": _joined(image_set)}, split_method="all images")
+
+
 def _joined(image_set):
     """All images as one split, sorted by name."""
     parts = list(image_set.splits.values())

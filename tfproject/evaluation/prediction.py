@@ -23,6 +23,7 @@ VIEWS = {
     6: "and moved by a pixel down and right, or up and left, each mirrored too",
     8: "all symmetries of the square",
 }
+TOLERANCE = 1e-2  # of probabilities and their sum, which half precision rounds
 READ_AHEAD = 3  # batches decoded or being decoded while one is in the network: the memory's bound
 
 
@@ -226,7 +227,8 @@ def predictor(model, image_size, batch_size, views=1):
         A function: images (n, h, w, 3), uint8 or float in 0..255, n <= batch_size, to float32 (n, c).
 
     Raises:
-        UserError: if there is no such number of views, or the images are not square where they must be.
+        UserError: if there is no such number of views, or the images are not square where they must be; from the
+            function, if what the model gives are no probabilities.
     """
     import tensorflow as tf
 
@@ -242,7 +244,13 @@ def predictor(model, image_size, batch_size, views=1):
     def predict(images):
         padded = np.zeros((batch_size, *image_size, 3), np.float32)
         padded[: len(images)] = images
-        return np.mean([network(view).numpy()[: len(images)] for view in _views(padded, views)], axis=0)
+        found = np.mean([network(view).numpy()[: len(images)] for view in _views(padded, views)], axis=0)
+        if not (found >= -TOLERANCE).all() or not (np.abs(found.sum(axis=-1) - 1) <= TOLERANCE).all():  # NaN too
+            raise UserError(
+                f"What {model.name} gives are no probabilities: they shall be 0 or more and sum to 1 for each image; "
+                "give a model that ends in a softmax and has finite weights."
+            )
+        return found
 
     return predict
 

@@ -7,7 +7,7 @@ from tfproject.files import write_atomically
 KEPT = ("count", "accuracy", "accuracy_interval", "macro_f1", "kappa", "calibration_error")
 
 
-def save(run, image_set, views, limits):
+def save(run, image_set, views, limits, licence="MIT"):
     """The run's model again, with a sidecar that says what it was made of and how good it is.
 
     Args:
@@ -15,6 +15,7 @@ def save(run, image_set, views, limits):
         image_set: what it was trained and scored on.
         views: a dict from the name of scores in the run's metrics to how many views of an image they average.
         limits: sentences on what the model is not for.
+        licence: of the weights.
     """
     from tfproject.models import saved_models
 
@@ -38,7 +39,7 @@ def save(run, image_set, views, limits):
         },
         limits=list(limits),
         environment=run.read("environment.json"),
-        licence="MIT",
+        licence=licence,
     )  # fmt: skip
 
 

@@ -4,7 +4,9 @@ import dataclasses
 import pathlib
 import resource
 
-from tfproject.tasks.task5_eurosat import LAND_COVER, LIMITS, SETS
+from tfproject.errors import UserError
+from tfproject.tasks import task5_eurosat
+from tfproject.tasks.task5_eurosat import LAND_COVER, SETS
 
 RECIPES = {
     "quick": dataclasses.replace(LAND_COVER, epochs=6, batch_size=64, precision="float32", jit_compile=False),
@@ -14,7 +16,8 @@ RECIPES = {
 
 def train_network(
     data, profile, directory, *, seed=0, split_method=None, split_files=None, data_dir=None, on_bad_image="list",
-    network="land_cover_cnn", overrides=None, strategy="single", resume=True, trace=False,
+    on_overlap="warn", image_size=None, network="land_cover_cnn", overrides=None, strategy="single", resume=True,
+    trace=False,
 ):  # fmt: skip
     """Train, test and describe a classifier of image tiles.
 
@@ -23,7 +26,7 @@ def train_network(
         profile: a name from RECIPES.
         directory: the run directory; begun before, the run goes on where it stopped.
         seed: of the split, the weights and the order.
-        split_method, split_files, data_dir, on_bad_image: see `tfproject.data.load`.
+        split_method, split_files, data_dir, on_bad_image, on_overlap, image_size: see `tfproject.data.load`.
         network: a name from `tfproject.models.NAMES`.
         overrides: recipe fields to change, by name.
         strategy: "single" or "mirrored".
@@ -39,10 +42,20 @@ def train_network(
     from tfproject.report import model_card
 
     recipe = dataclasses.replace(RECIPES[profile], seed=seed, **(overrides or {}))
+    if recipe.views > 1 and not recipe.frozen_until:
+        raise UserError(
+            f"views is {recipe.views}, which only has a meaning with frozen_until, the last layer that is not trained; "
+            "give that too, or leave views out."
+        )
     tiles = image_sets.load(
         SETS.get(data, data), split=split_method, split_files=split_files, seed=seed, data_dir=data_dir,
-        on_bad_image=on_bad_image,
+        on_bad_image=on_bad_image, on_overlap=on_overlap, image_size=image_size,
     )  # fmt: skip
+    if len(tiles.class_names) < 2:
+        raise UserError(
+            f"{tiles.name} has one class only, '{tiles.class_names[0]}'; give a folder that holds a folder for each "
+            "class."
+        )
     described = pathlib.Path(directory, "report.html").exists()
     checked = None if described else audit.audit(tiles)
     run = training.fit(
@@ -61,9 +74,22 @@ def train_network(
         test=test.to_json(),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     )
-    model_card.save(run, tiles, {"validation": 1, "test": 1}, LIMITS)
+    licence = "MIT" if tiles.name in (*SETS.values(), "synthetic") else "to be chosen by who trained it"
+    model_card.save(run, tiles, {"validation": 1, "test": 1}, _limits(tiles), licence)
     _write_report(run, tiles, checked)
     return run
+
+
+def _limits(tiles):
+    """What a network trained on these images is not for, in sentences."""
+    if tiles.name == SETS["real"]:
+        by_place = "spatial" in tiles.split_method
+        return (*task5_eurosat.LIMITS, task5_eurosat.SPLIT_LIMITS["spatial" if by_place else "random"])
+    height, width, _ = tiles.image_shape
+    return (
+        f"For RGB images of {height}x{width} pixels such as those of {tiles.name}; from elsewhere none were tested.",
+        f"Every image gets one of the {len(tiles.class_names)} classes, whatever it shows.",
+    )
 
 
 def _write_report(run, tiles, checked):
@@ -138,6 +164,6 @@ def _write_report(run, tiles, checked):
                 "Recipe",
                 table=(("field", "value"), *((key, value) for key, value in run.recipe.to_json().items())),
             ),
-            page.Section("Limits", text=LIMITS),
+            page.Section("Limits", text=_limits(tiles)),
         ],
     )  # fmt: skip

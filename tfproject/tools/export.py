@@ -71,6 +71,9 @@ def export_model(saved_model, path, format, images=None, tolerance=TOLERANCE):
         raise UserError(f"A model in the format {format} is a file *{suffix}, not {path}; give such a path.")
     if not suffix and path.exists():
         raise UserError(f"{path} exists already; name a folder that does not, or delete this one.")
+    beside = path.with_name(path.name + ".json")
+    if beside.resolve() == saved_model.path.with_suffix(".json").resolve():
+        raise UserError(f"{beside} is the model's own card and would be overwritten; give the export another name.")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}; make it, or name another.")
     images = made_up_images(saved_model.image_size) if images is None else np.asarray(images)
@@ -106,7 +109,7 @@ def export_model(saved_model, path, format, images=None, tolerance=TOLERANCE):
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error.strerror}); name another path.") from error
     try:
-        write_atomically(path.with_name(path.name + ".json"), json.dumps(about, indent=1) + "\n")
+        write_atomically(beside, json.dumps(about, indent=1) + "\n")
     except UserError:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise

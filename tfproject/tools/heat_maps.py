@@ -1,6 +1,7 @@
 """Heat maps as pictures, and one beside each image that was classified."""
 
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -27,6 +28,7 @@ def heat_picture(heat):
 def explain_files(saved_model, predictions, directory):
     """Write a PNG for each classified image: the image, and over it where the evidence for its class lies (Grad-CAM).
 
+    A picture is called by its image's path below the folder that all have in common, "forest-1.png" for forest/1.jpg.
     No file is overwritten: a name that is taken gets a number. Memory does not depend on how many images there are.
 
     Args:
@@ -53,6 +55,8 @@ def explain_files(saved_model, predictions, directory):
         raise UserError(f"{directory} cannot be made ({error.strerror}); name a folder that can be.") from error
     classes, names = predictions.probabilities.argmax(axis=1), predictions.classes
     abstains = predictions.abstains
+    paths = [pathlib.Path(os.path.abspath(name)) for name in predictions.names]
+    common = os.path.commonpath([path.parent for path in paths]) if paths else ""
     written = [None] * len(predictions)
     for start in range(0, len(predictions), BATCH):
         rows, seen, shown = [], [], []
@@ -68,10 +72,10 @@ def explain_files(saved_model, predictions, directory):
             continue
         heats = heat_of(np.stack(seen), classes[rows])["gradcam"]
         for i, image, heat in zip(rows, shown, heats):
-            name = pathlib.Path(predictions.names[i])
+            name = paths[i].relative_to(common)
             probability = f"{names[i]}  {predictions.probabilities[i, classes[i]]:.1%}"
-            caption = (name.name, probability + ", abstains" * bool(abstains[i]))
-            written[i] = _free(directory, name.stem)
+            caption = (name.as_posix(), probability + ", abstains" * bool(abstains[i]))
+            written[i] = _free(directory, "-".join(name.with_suffix("").parts))
             write_atomically(written[i], _png(_side_by_side(image, heat, caption)))
     return written
 

@@ -12,6 +12,7 @@ import pathlib
 import sys
 import tempfile
 import time
+import warnings
 import zlib
 
 import numpy as np
@@ -23,7 +24,7 @@ from tfproject.evaluation.prediction import predictor
 from tfproject.files import write_atomically
 from tfproject.native_log import native_log_silenced
 from tfproject.report import figures, map_figures, style
-from tfproject.tools.scenes import open_scene
+from tfproject.tools.scenes import open_scene, unsaid_border
 from tfproject.training.run import held
 
 LEAST_KNOWN = 0.5  # share of known pixels from which a window is classified and a cell is given a class
@@ -69,12 +70,14 @@ class SceneMap:
             line = f"{area['class']:<{width}}  {area['share']:>7.2%}  {area['pixels']:>14,}  {hectares:>12}"
             lines.append(line.rstrip())
         lines.append(f"{'no data':<{width}}  {'':>7}  {self.summary['no_data_pixels']:>14,}")
+        if self.summary["no_areas_because"]:
+            lines.append(f"No hectares: {self.summary['no_areas_because']}.")
         return "\n".join(lines)
 
 
 def map_scene(
     saved_model, scene_path, directory, *, stride=None, views=1, batch_size=128, bands=None, value_range=None,
-    progress=True,
+    no_data=None, progress=True,
 ):  # fmt: skip
     """Classify a scene window by window and write a map of it.
 
@@ -100,7 +103,7 @@ def map_scene(
         stride: pixels from window to window, a divisor of both sides of the window; a quarter of the shorter if None.
         views: how many views of each window are averaged, see `tfproject.evaluation.prediction.VIEWS`.
         batch_size: the most windows a step.
-        bands, value_range: as `open_scene` takes them.
+        bands, value_range, no_data: as `open_scene` takes them.
         progress: show a progress bar on a terminal.
 
     Returns:
@@ -108,7 +111,7 @@ def map_scene(
 
     Raises:
         UserError: if the scene or an option does not suit, a file cannot be read or written, or the directory holds a
-            map of something else that is not finished.
+            map of something else.
     """
     directory = pathlib.Path(directory)
     window = saved_model.image_size
@@ -116,7 +119,7 @@ def map_scene(
     class_count = len(saved_model.class_names)
     if class_count > 255:
         raise UserError(f"The model has {class_count} classes and a map's pixels of 8 bits have room for 255.")
-    with open_scene(scene_path, bands, value_range) as scene:
+    with open_scene(scene_path, bands, value_range, no_data) as scene:
         if scene.height < window[0] or scene.width < window[1]:
             raise UserError(
                 f"{scene.path} has {scene.height}x{scene.width} pixels and the model takes windows of "
@@ -131,6 +134,11 @@ def map_scene(
                 if _says(directory / "windows.json", identity):
                     _remove_windows(directory)  # killed between the last file and this
                 return SceneMap(directory, finished, 0, 0.0)
+            if border := unsaid_border(scene):
+                warnings.warn(
+                    f"{border:.0%} of {scene.path.name} is 0 in all three bands and counts as data; if nothing is "
+                    "there, map it with `--nodata 0`.", stacklevel=2
+                )  # fmt: skip
             start = time.perf_counter()
             computed, windows = _classify_windows(
                 directory, identity, saved_model, scene, grid, views, batch_size, progress
@@ -231,7 +239,7 @@ def _identity(saved_model, scene, stride, views, batch_size):
         "model": str(saved_model.path.name), "model_sha256": _sha256(saved_model.path),
         "scene": str(scene.path.name), "scene_sha256": {path.name: _sha256(path) for path in scene.files},
         "georeference": [scene.crs and scene.crs.to_wkt(), scene.transform and list(scene.transform)[:6]],
-        "no_data": list(map(str, scene.dataset.nodatavals)),
+        "no_data": list(map(str, scene.dataset.nodatavals)), "no_data_given": scene.no_data,
         "height": scene.height, "width": scene.width, "bands": list(scene.bands),
         "value_range": None if scene.value_range is None else list(scene.value_range), "reading": scene.reading,
         "window": list(saved_model.image_size), "stride": stride, "sharpness": SHARPNESS, "views": views,
@@ -258,13 +266,21 @@ def _remove_windows(directory):
 
 
 def _finished(directory, identity):
-    """The summary of the map if the directory holds this very one, whole."""
+    """The summary of the map if the directory holds this very one, whole; None if it holds none.
+
+    Raises:
+        UserError: if it holds another one.
+    """
     try:
         summary = json.loads((directory / "map.json").read_text())
         same = {name: summary.get(name) for name in identity} == identity
     except (OSError, ValueError, AttributeError):
         return None
-    return summary if same and all((directory / name).is_file() for name in FILES) else None
+    if not same:
+        raise UserError(
+            f"{directory} holds the map of another scene, model or options; name another directory, or delete this one."
+        )
+    return summary if all((directory / name).is_file() for name in FILES) else None
 
 
 def _classify_windows(directory, identity, saved_model, scene, grid, views, batch_size, progress):
@@ -387,6 +403,7 @@ def _write_map(directory, identity, windows, scene, grid, class_names):
         "crs": scene.crs.to_string() if scene.crs else None,
         "transform": None if transform is None else list(transform)[:6],
         "areas": areas, "no_data_pixels": int(scene.height * scene.width - pixels.sum()),
+        "no_areas_because": scene.no_area_because,
     }  # fmt: skip
     write_atomically(directory / "map.json", json.dumps(summary, indent=1) + "\n")
     return summary

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfproject.data.decoding import is_mask
 from tfproject.errors import UserError
 
 # The first bytes of what is read, as GDAL has other formats that fetch files or addresses of their own (VRT, WMS).
@@ -19,7 +20,11 @@ DRIVERS = {
 CACHE_MEGABYTES = 256  # GDAL's own cache of decoded blocks; by default a share of the machine's memory
 SAMPLE_SIDE = 1024  # pixels: of the reduced scene from which the range of values is read
 PERCENTILES = (2, 98)
-MERCATOR = re.compile(r'(PROJECTION|METHOD)\["(Mercator|Popular Visualisation Pseudo)')  # not the transverse one
+# Projections whose pixels cover less ground the farther they are from the equator; the transverse Mercator is none.
+UNEQUAL = re.compile(
+    r'(PROJECTION|METHOD)\["(Mercator|Popular Visualisation Pseudo|Equirectangular|Equidistant[ _]Cylindrical|Plate)'
+)
+BORDER = 0.05  # share of pixels that are 0 in all three bands from which on it is said that they count as data
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +40,8 @@ class Scene:
         transform: from pixels to the CRS' coordinates, an affine.Affine, or None without a georeference.
         reading: a sentence that says which bands are taken and how they are scaled.
         dataset: rasterio's open dataset.
+        no_data: the value that the user says is no data, or None.
+        masks: the numbers of the bands that say, as alpha bands do, where there is data.
     """
 
     path: pathlib.Path
@@ -46,6 +53,8 @@ class Scene:
     transform: Any
     reading: str
     dataset: Any
+    no_data: float | None = None
+    masks: tuple[int, ...] = ()
 
     def rows(self, start, stop):
         """The rows from start to before stop.
@@ -61,7 +70,7 @@ class Scene:
         window = rasterio.windows.Window(0, start, self.width, stop - start)
         try:
             values = self.dataset.read(self.bands, window=window)
-            known = _known(self.dataset, self.bands, values, window=window)
+            known = _known(self.dataset, self.bands, values, self.masks, self.no_data, window=window)
         except rasterio.errors.RasterioError as error:
             raise UserError(
                 f"{self.path} is damaged: its rows {start} to {stop - 1} cannot be read; get it anew."
@@ -75,16 +84,27 @@ class Scene:
         return (self.path, *(pathlib.Path(name) for name in self.dataset.files if name.endswith(".msk")))
 
     def pixel_area(self):
-        """Square metres of a pixel; None unless the CRS is projected, and in Mercator's, which enlarges the north."""
-        if self.crs is None or self.transform is None or not self.crs.is_projected:
-            return None
-        if MERCATOR.search(self.crs.to_wkt()):
+        """Square metres of a pixel; None where `no_area_because` says why."""
+        if self.no_area_because:
             return None
         return abs(self.transform.determinant) * self.crs.linear_units_factor[1] ** 2
 
+    @property
+    def no_area_because(self):
+        """Why the areas of its pixels are not known, in words; None where they are."""
+        if self.dataset.gcps[0] and (self.crs is None or self.transform is None):
+            return "the scene is placed by ground control points, which a map does not keep; warp it first"
+        if self.crs is None or self.transform is None:
+            return "the scene has no georeference"
+        if not self.crs.is_projected:
+            return "the scene's coordinates are degrees; warp it to a projection in metres, such as UTM"
+        if UNEQUAL.search(self.crs.to_wkt()):
+            return "pixels of the scene's projection cover less ground in the north; warp it to another, such as UTM"
+        return None
+
 
 @contextlib.contextmanager
-def open_scene(path, bands=None, value_range=None):
+def open_scene(path, bands=None, value_range=None, no_data=None):
     """Open a scene for reading; a context manager.
 
     Args:
@@ -94,6 +114,7 @@ def open_scene(path, bands=None, value_range=None):
             a file that has three.
         value_range: (low, high), which become 0 and 255, linearly; what lies beyond is clipped. None takes 8 bits as
             they are, and from the 2nd to the 98th percentile of all three bands together of any other kind.
+        no_data: a value; pixels that have it in all three bands are no data, beside those that the file says are none.
 
     Yields:
         Scene.
@@ -125,16 +146,16 @@ def open_scene(path, bands=None, value_range=None):
         kinds = {np.dtype(dataset.dtypes[band - 1]) for band in bands}
         if any(kind.kind not in "uif" for kind in kinds):
             raise UserError(f"{path} has pixels of kind {min(map(str, kinds))}; give real numbers.")
-        found = value_range
+        masks, found = _mask_bands(dataset, path), value_range
         if value_range is None and kinds != {np.dtype(np.uint8)}:
-            found = _range(dataset, bands, path)
+            found = _range(dataset, bands, path, masks, no_data)
         elif value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
             raise UserError(f"The values {value_range[0]} to {value_range[1]} are no range; give a low and a high one.")
         placed = crs is not None or not dataset.transform.is_identity
         yield Scene(
             path=path, height=dataset.height, width=dataset.width, bands=bands, value_range=found,
             crs=crs, transform=dataset.transform if placed else None,
-            reading=_reading(bands, dataset, found, value_range), dataset=dataset,
+            reading=_reading(bands, dataset, found, value_range, masks), dataset=dataset, no_data=no_data, masks=masks,
         )  # fmt: skip
 
 
@@ -162,29 +183,75 @@ def _bands(dataset, path, bands):
     )
 
 
-def _known(dataset, bands, values, out_shape=None, **place):
+def _sample_shape(dataset):
+    shrink = max(1, dataset.height / SAMPLE_SIDE, dataset.width / SAMPLE_SIDE)
+    return max(1, int(dataset.height / shrink)), max(1, int(dataset.width / shrink))
+
+
+def _alpha_bands(dataset):
+    return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning.name == "alpha"]
+
+
+def _mask_bands(dataset, path):
+    """The alpha bands that are masks: GDAL calls the fourth of four bands alpha, be it near infrared."""
+    import rasterio
+
+    masks = []
+    for band in _alpha_bands(dataset):
+        try:
+            values = dataset.read(band, out_shape=_sample_shape(dataset))
+        except rasterio.errors.RasterioError as error:
+            raise UserError(f"{path} is damaged: its pixels cannot be read; get it anew.") from error
+        if is_mask(values):
+            masks.append(band)
+    return tuple(masks)
+
+
+def unsaid_border(scene):
+    """The share of a scene's pixels that are 0 in all three bands and count as data; 0 if that is little."""
+    import rasterio
+
+    shape = _sample_shape(scene.dataset)
+    try:
+        values = scene.dataset.read(scene.bands, out_shape=(3, *shape))
+        known = _known(scene.dataset, scene.bands, values, scene.masks, scene.no_data, out_shape=shape)
+    except rasterio.errors.RasterioError:  # said with its place where the rows are read
+        return 0.0
+    share = float(((values == 0).all(axis=0) & known).mean())
+    return share if share >= BORDER else 0.0
+
+
+def _known(dataset, bands, values, mask_bands, no_data, out_shape=None, **place):
     """Where the three bands say something, whatever the file's other bands do: bool (h, w).
 
     A whole number that stands for no data may come by itself in a dark pixel, so of these one band that has another is
     enough; fractions must all have a value.
     """
-    masks = dataset.read_masks(bands, out_shape=None if out_shape is None else (len(bands), *out_shape), **place) > 0
+    if _alpha_bands(dataset):  # GDAL heeds an alpha band only in files of two and of four bands, and there any
+        masks = np.stack([_is_data(dataset.nodatavals[band - 1], layer) for band, layer in zip(bands, values)])
+    else:
+        shape = None if out_shape is None else (len(bands), *out_shape)
+        masks = dataset.read_masks(bands, out_shape=shape, **place) > 0
     floats = values.dtype.kind == "f"
     known = (masks & np.isfinite(values)).all(axis=0) if floats else masks.any(axis=0)
-    for band, meaning in enumerate(dataset.colorinterp, start=1):
-        if meaning.name == "alpha":  # GDAL itself heeds it only in files of two and of four bands
-            known &= dataset.read(band, out_shape=out_shape, **place) > 0
+    for band in mask_bands:
+        known &= dataset.read(band, out_shape=out_shape, **place) > 0
+    if no_data is not None:
+        known &= (values != no_data).any(axis=0)
     return known
 
 
-def _range(dataset, bands, path):
+def _is_data(no_data, values):
+    return np.ones(values.shape, bool) if no_data is None else values != no_data
+
+
+def _range(dataset, bands, path, mask_bands, no_data):
     import rasterio
 
-    shrink = max(1, dataset.height / SAMPLE_SIDE, dataset.width / SAMPLE_SIDE)
-    shape = (max(1, int(dataset.height / shrink)), max(1, int(dataset.width / shrink)))
+    shape = _sample_shape(dataset)
     try:
         values = dataset.read(bands, out_shape=(3, *shape))
-        known = _known(dataset, bands, values, out_shape=shape)
+        known = _known(dataset, bands, values, mask_bands, no_data, out_shape=shape)
     except rasterio.errors.RasterioError as error:
         raise UserError(f"{path} is damaged: its pixels cannot be read; get it anew.") from error
     values = values[:, known]
@@ -200,9 +267,11 @@ def _scaled(values, low, high):
         return np.rint(np.clip(np.nan_to_num(share), 0, 255)).astype(np.uint8)
 
 
-def _reading(bands, dataset, value_range, given):
+def _reading(bands, dataset, value_range, given, mask_bands):
     kinds = ", ".join(sorted({dataset.dtypes[band - 1] for band in bands}))
     text = f"Bands {', '.join(map(str, bands))} of {dataset.count} are red, green and blue ({kinds})"
+    if no_masks := sorted(set(_alpha_bands(dataset)) - set(mask_bands)):
+        text += f"; band {no_masks[0]} is called alpha but is no mask by its values"
     if value_range is None:
         return text + "."
     source = "" if given else ", the 2nd and 98th percentile of the scene,"

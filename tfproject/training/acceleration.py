@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfproject.data import pipeline
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
-from tfproject.training import batch_norm
+from tfproject.training import batch_norm, memory_guard
 from tfproject.training.optimization import make_loss, make_optimizer
 
 WORTH_IT = 1.1  # a choice other than plain float32 must be faster by this factor
@@ -139,7 +139,10 @@ def _measure(candidates, recipe, build_model, image_shape, class_count):
         with dtype_policy(precision):
             models[candidate] = build_model(image_shape, class_count)
         compile_for_training(models[candidate], dataclasses.replace(recipe, jit_compile=compiler == "xla"), steps=100)
-        models[candidate].fit(batch, steps_per_epoch=2, verbose=0, shuffle=False)  # traces, compiles, warms up
+        if not tf.config.list_physical_devices("GPU"):  # whose memory is not the machine's
+            memory_guard.check(models[candidate], recipe.batch_size)
+        with memory_guard.shortage_told(recipe.batch_size):
+            models[candidate].fit(batch, steps_per_epoch=2, verbose=0, shuffle=False)  # traces, compiles, warms up
     spent = dict.fromkeys(candidates, 0.0)
     best = {}
     for _ in range(ROUNDS):

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from tfproject.data import augmentation, pipeline
 from tfproject.errors import UserError
 from tfproject.models import freezing, saved_models
 from tfproject.training import acceleration, checkpoints, frozen_prefix, memory_guard
@@ -81,6 +82,8 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         raise UserError(
             f"{image_set.name} has no split 'val' to choose an epoch by; keep the last epoch, without early stopping."
         )
+    augmentation.check(recipe.augment, image_shape)
+    pipeline.check_batch_size(recipe.batch_size, len(image_set.train))
     if tf.config.list_physical_devices("GPU"):
         # The CPU needs no such switch (see tfproject/__init__.py), and with it on, Keras would leave XLA off.
         tf.config.experimental.enable_op_determinism()
@@ -195,7 +198,15 @@ def best_epoch(history):
 def _fingerprints(build_model, image_set, recipe):
     """What a run directory belongs to, apart from the recipe."""
     with _random_numbers_of_its_own(recipe.seed):
-        model = build_model(image_set.image_shape, len(image_set.class_names))
+        try:
+            model = build_model(image_set.image_shape, len(image_set.class_names))
+        except ValueError as error:
+            height, width, _ = image_set.image_shape
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UserError(
+                f"The network cannot be built for images of {height}x{width} pixels ({reason}); give larger images, or "
+                "another network."
+            ) from error
     network = {"name": model.name, "sha256": hashlib.sha256(model.to_json().encode()).hexdigest()}
     if recipe.frozen_until:
         network["frozen"] = freezing.frozen_digest(freezing.freeze_until(model, recipe.frozen_until))
