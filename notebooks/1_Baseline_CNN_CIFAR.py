@@ -104,8 +104,8 @@ shown = {"run": "", "parameters": ",.0f", "views": ".0f", "accuracy": ".2%", "lo
 notebook.table(rows, shown)
 
 # %% [markdown]
-# **Look at** the curve of the loss. Does it still fall at the end? And at the learning rate in `history.csv`: most of
-# the gain comes while it falls.
+# **Look at** the curve of the loss. Does it still fall at the end? And at the learning rate in `history.csv`: the last
+# points come only as it falls to zero.
 
 # %%
 run = training.Run(page.parent / "custom_cnn-seed0")

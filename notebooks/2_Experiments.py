@@ -4,9 +4,9 @@
 # **What is asked.** Take the network of notebook 1 and change one thing at a time: augmentation, batch size,
 # BatchNorm. Then make it overfit on purpose, and cure it. For each change, say what it does *and how sure we are*.
 #
-# **What to expect.** Some changes help by several points, some do nothing that can be shown with three trainings
-# each. Both are results. The second kind is the one that most reports get wrong: a single run that comes out a point
-# better proves nothing.
+# **What to expect.** Some changes cost many points, some seem to help, and most do nothing that can be shown with
+# three trainings each. All are results. The last kind is the one that most reports get wrong: a single run that comes
+# out a point better proves nothing.
 #
 # **How to run this.** From top to bottom. Without a setting it uses generated images and takes two or three minutes.
 # With `PROFILE=cpu` it shows the study on CIFAR-10: finished runs are taken from `results/`, and what is not there is
@@ -36,7 +36,7 @@ from tfproject.tasks import task2_experiments as task2
 # %%
 experiments = task2.experiments(setting.profile)
 rows = [
-    {"experiment": e.name, "question": e.question, "variations": ", ".join(v.name for v in e.variations)}
+    {"experiment": e.name, "question": e.question, "variations": "; ".join(v.name for v in e.variations)}
     for e in experiments
 ]
 notebook.table(rows, {"experiment": "", "question": "", "variations": ""})
@@ -119,8 +119,10 @@ notebook.table(rows, {"variation": ""} | dict.fromkeys(("difference", "low", "hi
 # ## Batch size
 #
 # In one epoch a batch twice as large makes half as many steps. With the same learning rate each step is as long as
-# before, so the network gets less far; scaling the rate with the batch makes up for it, up to a point. That point has a
-# name, the gradient noise scale: batches much larger than it average away noise that was not there.
+# before, so the network gets less far; scaling the rate with the batch is meant to make up for it, up to a point. That
+# point has a name, the gradient noise scale: in batches much larger than it the noise is small beside the gradient
+# already, and more images hardly make a better step. **Look at** where scaling stopped to help here, and ask why: how
+# high did the rate become, and how many steps were there to get used to it?
 
 # %%
 show("batch-size")
@@ -139,8 +141,8 @@ show("batch-norm")
 #
 # Everything that usually protects us is taken away: no augmentation, no weight decay, few images. How few until the
 # network knows them by heart and little else? Larger sets are trained for as many *steps*, not epochs, so that the
-# network has had as much practice in every row. **Look at** the curves: the training line goes to the top, the
-# validation line stops on the way.
+# network has had as much practice in every row. **Look at** the curves: with few images the training line goes to the
+# top, while the validation line stops on the way; with many, so few steps do not get that far.
 
 # %%
 show("overfit")
@@ -150,7 +152,8 @@ show("overfit")
 #
 # Each cure alone against the same illness, then the best together. A cure can close the gap in two ways: by raising
 # accuracy on validation, or merely by lowering accuracy on training. Only the first is of any use, so **read
-# both columns**.
+# both columns**. Mind the row with more data: it has as many steps as the others and so has seen each image less often,
+# and has not learnt its training images by heart yet.
 
 # %%
 show("cures")
@@ -171,7 +174,9 @@ show("reproduction")
 # what the second variation changes, give the study another folder, and run the cell. Only what is missing is trained.
 
 # %%
-base = task2.experiments("quick")[0].variations[0]  # 384 images, 4 epochs, a quarter of the filters
+base = task2.experiments("quick")[0].variations[0]  # 384 images, a quarter of the filters
+recipe = dataclasses.replace(base.recipe, batch_size=32, epochs=20)  # 240 steps: in a dozen nothing is learnt
+base = dataclasses.replace(base, recipe=recipe)
 wider = dataclasses.replace(base, name="twice the filters", options={"width": 0.5})
 question = Experiment("width", "Do more filters help so few images?", (base, wider), baseline="none", seeds=(0, 1))
 options = {"name": task2.SETS[setting.data]}

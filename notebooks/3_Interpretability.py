@@ -92,8 +92,8 @@ show("activity")
 show("samples_*", most=4)
 
 # %% [markdown]
-# There is no magic in it. Here it is by hand, for one unit of the last convolution: a model that ends there, the mean
-# over each map, and the ten images with the largest.
+# There is no magic in it. Here it is by hand, for one unit of the last convolution and 200 images: a model that ends
+# there, the greatest value of each map, and the ten images with the largest.
 
 # %%
 model = keras.models.load_model(
@@ -103,7 +103,7 @@ images = data.load(task3.SETS[setting.data])
 test, names = images.test.take(range(200)), images.class_names
 unit = 5
 body = keras.Model(model.input, model.get_layer("block3_conv2_relu").output)
-excited = body.predict(test.images.astype("float32"), verbose=0).mean(axis=(1, 2))[:, unit]
+excited = body.predict(test.images.astype("float32"), verbose=0).max(axis=(1, 2))[:, unit]
 best = np.argsort(-excited)[:10]
 captions = [(names[test.labels[i]], f"{excited[i]:.2f}") for i in best]
 notebook.show(exploration_figures.captioned_sheet(test.images, best, captions, columns=5))
@@ -111,9 +111,10 @@ notebook.show(exploration_figures.captioned_sheet(test.images, best, captions, c
 # %% [markdown]
 # ## What units stand for
 #
-# For each unit its top images are counted: are they of one class, of one group of classes (animals, vehicles), of one
-# colour? *Purity* is the share of the most frequent class among them, and *by chance* what it would be for images drawn
-# at random. **Look at** how the rows change with depth: that change is what deep learning is about.
+# For each unit its 50 top images (nine are shown above) are counted: are they of one class, of one group of classes
+# (animals, vehicles), of one colour? *Purity* is the share of the most frequent class among them, and *by chance* what
+# it would be for images drawn at random. **Look at** how the rows change with depth: that change is what deep learning
+# is about.
 
 # %%
 columns = {"layer": "", "units": ".0f", "class_selective_share": ".1%", "selectivity": ".2f", "purity": ".1%",
@@ -192,10 +193,10 @@ notebook.say(*networks["VGG16"]["story"])
 #
 # 1. In the cell with `unit = 5`, go through ten units. For how many can you find a name that a friend, shown only the
 #    images, would find too? Try the same with `block1_conv1_relu`.
-# 2. Take `.max(axis=(1, 2))` in place of `.mean(axis=(1, 2))`. Which kind of unit gets other top images, and why?
+# 2. Take `.mean(axis=(1, 2))` in place of `.max(axis=(1, 2))`. Which kind of unit gets other top images, and why?
 # 3. Choose an image that is classified wrongly, and ask for the map of the *true* class:
 #    `interpret.attribute(model, images, classes=labels)`. Does the evidence lie elsewhere?
-# 4. The same for a model of your own: `tfproject interpret my_model.keras --data my_folder/`. It needs a file
+# 4. The same for a model of your own: `.venv/bin/tfproject interpret my_model.keras --data my_folder/`. It needs a file
 #    `my_model.json` beside it: `{"class_names": [...], "image_size": [height, width]}`.
 
 # %%

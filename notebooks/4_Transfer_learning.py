@@ -154,8 +154,10 @@ notebook.table(directory / "balance-test.csv", columns)
 # %% [markdown]
 # ## How many photographs does each way need?
 #
-# This is the figure to take home. For each point a network was trained on so many photographs of each class. Do the
-# lines meet? Which borrowed knowledge helps at every number of photographs, and which at none?
+# This is the figure to take home. For each point a network was trained on so many photographs of each class; only the
+# last is of the classes as they are, which the test has too, so that part of its rise is the mix of classes (compare
+# the balanced accuracy in `learning-curves-test.csv`). Do the lines meet? Which borrowed knowledge helps at every
+# number of photographs, and which at none?
 
 # %%
 notebook.show(directory / "figures" / "learning-curves.png")
@@ -163,9 +165,9 @@ notebook.show(directory / "figures" / "learning-curves.png")
 # %% [markdown]
 # ## Does it look at the building?
 #
-# Grad-CAM on one test photograph a class. A second line in a title is the class that was said instead. **Look for**
-# maps on the sky, on trees or on a parked car: right for the wrong reason is an error that no accuracy shows. (Notebook
-# 3 says how far such maps can be believed.)
+# Grad-CAM on test photographs of several classes. A second line in a title is the class that was said instead. **Look
+# for** maps on the sky, on trees or on a parked car: right for the wrong reason is an error that no accuracy shows.
+# (Notebook 3 says how far such maps can be believed.)
 
 # %%
 notebook.show(directory / "figures" / "gradcam.png")
@@ -191,8 +193,8 @@ for cut in task4.BLOCKS:
 #    Why does fine-tuning work nevertheless? Name two things in the recipe that keep weights near where they started.
 # 2. Predict the order of the parts *for five photographs a class* before you look at the learning curves again.
 # 3. Put 30 photographs of three buildings near you into a folder a class and run
-#    `tfproject task4 --data my_folder --run-dir runs/my-buildings`. Take a fifth of them on another day, and test on
-#    those. What does that do to your accuracy?
+#    `.venv/bin/tfproject task4 --data my_folder --run-dir runs/my-buildings`. Take a fifth of them on another day, put
+#    those into `test/` and the others into `train/`, each with its folder a class. What does that do to your accuracy?
 
 # %%
 print(directory / "report.html")

@@ -12,7 +12,7 @@
 #
 # **How to run this.** From top to bottom. Without a setting it uses generated tiles and small networks, and takes about
 # three minutes. With `PROFILE=cpu` it is about EuroSAT: finished runs come from `results/`, and what is not there is
-# trained, which takes hours. The data must be there (`tfproject data prepare eurosat`).
+# trained, which takes hours. The data must be there (`.venv/bin/tfproject data prepare eurosat`).
 
 # %%
 from tfproject import notebook
@@ -205,7 +205,8 @@ print(f"validation: {run.history['val_accuracy'][-1]:.1%} after {mine.epochs} ep
 # ## Exercises
 #
 # 1. Cut a square out of an aerial photograph of where you live, scale it so that a pixel is ten metres, and run
-#    `tfproject predict saved_models/eurosat_best.keras my_tiles/`. Is it right? Is it *sure* when it is wrong?
+#    `.venv/bin/tfproject predict saved_models/eurosat_best.keras my_tiles/`. Is it right? Is it *sure* when it is
+#    wrong?
 # 2. At which confidence should the model abstain if a wrong answer costs ten times as much as none? Use the curve of
 #    risk against coverage.
 # 3. Write the paragraph "limits" of the model card before you read `saved_models/eurosat_best.md`, and compare.

@@ -243,7 +243,7 @@ def test_differences_to_the_course_project(page):
     assert f"{100 * (740 / 900 - 0.847):+.1f}" in text  # task 1, below
     assert "+30.1 (" in text  # task 5: 98.1 against 68.0
     # Above: task 4 from scratch, task 5. Below: task 2's 71 % against 78.6 %, task 4's 91 % against 95 %.
-    assert "shown to be above are 2 of 5, below 2." in text
+    assert "our interval is above their number in 2 of 5, below in 2." in text
 
 
 def test_single_runs_are_called_so_and_the_lossy_copy_is_a_limit(page):

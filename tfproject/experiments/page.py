@@ -91,6 +91,25 @@ def _where_trained(content):
     return text
 
 
+def _trained_on(study, results):
+    """How many images and epochs the baselines have, in a sentence."""
+    bases = [
+        next(variation for variation in experiment.variations if variation.name == experiment.baseline)
+        for experiment in study.experiments if experiment.name in results
+    ]  # fmt: skip
+    train = {variation.train_images or len(study.image_set.train) for variation in bases}
+    val = {variation.val_images or len(study.image_set.val) for variation in bases}
+    epochs = {variation.recipe.epochs for variation in bases}
+    return (
+        f"The baselines train on {_listed(train)} images for {_listed(epochs)} epochs and are scored on "
+        f"{_listed(val)}; what differs from that stands in the tables."
+    )
+
+
+def _listed(numbers):
+    return " or ".join(f"{number:,}" for number in sorted(numbers))
+
+
 def _summary(study, results, content):
     from tfproject.report import page
 
@@ -102,14 +121,15 @@ def _summary(study, results, content):
         f"{len(results)} experiments on {images.name} from {len(trials)} runs, {seconds / 3600:.1f} hours of training "
         "and validation. Every variation is trained from each seed; the seed decides the initial weights, the order of "
         "the images, augmentation, and which training images are drawn where not all are used.",
-        "Accuracies are on validation unless said otherwise. Intervals are 95 % t-intervals over the seeds. "
-        "Differences are to the experiment's baseline, paired by seed, tested with a paired t-test and corrected for "
-        "the number of comparisons in the experiment by Holm's method. The gap is accuracy on the training images, as "
+        "Accuracies are on validation unless said otherwise. Intervals are 95 % t-intervals over the seeds, each for "
+        "itself. Differences are to the experiment's baseline, paired by seed, and tested with a paired t-test. p is "
+        "corrected for the number of comparisons in the experiment by Holm's method, and 'shown' is said where it is "
+        "below 0.05: an interval without 0 alone is not enough. The gap is accuracy on the training images, as "
         "they are and in inference mode, minus accuracy on validation. With so few seeds only large differences can be "
         "shown.",
         "Test images were looked at once, at the end, for what was chosen on validation, for each experiment's "
         "baseline, and where there is a published result.",
-        f"Data: {images.origin.description} Split: {images.split_method}.",
+        f"Data: {images.origin.description} Split: {images.split_method}. {_trained_on(study, results)}",
     ]
     if content["runs"]:
         text.append(_where_trained(content))

@@ -166,7 +166,9 @@ def kernel_slices(unit_layer, units=None, channel_count=8):
 
 
 def norm_rows(network):
-    """How large each unit's weights are, without its bias: filters that were never used stay small.
+    """How large each unit's weights are, without its bias.
+
+    Under weight decay unused ones shrink; before a BatchNorm the size alone says nothing of use, as it is divided out.
 
     Returns:
         A list of dicts, one per unit of every convolution and dense layer: layer, unit, l2 (the root of the sum of

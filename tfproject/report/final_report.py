@@ -22,8 +22,8 @@ MOST_PAGES = 16
 PDF = {"pdf_variant": "pdf/ua-1", "pdf_identifier": b"tfproject"}
 COMMANDS = {
     "task1": "tfproject task1 --data real --publish",
-    "task2": "tfproject task2 --data real --publish",
-    "task3": "tfproject task3 --data real --publish",
+    "task2": "tfproject task2 --data real --precision mixed_bfloat16 --publish",
+    "task3": "tfproject task3 --data real --second MODEL.keras --publish",
     "task4": "tfproject task4 --data real --publish",
     "task5": "tfproject task5 --data real --publish",
 }
@@ -183,7 +183,9 @@ def _summary(found):
             told += f", below in {len(below)} ({'; '.join(c.what for c in below)})"
         if unclear:
             told += f", and not shown to differ in {len(unclear)} ({'; '.join(c.what for c in unclear)})"
-        yield f"{told}; above and below mean that our whole 95 % interval is."
+        yield (
+            f"{told}; above and below mean that our whole 95 % interval lies beyond their single number. {COURSE[1]}"
+        )
     if missing:
         yield f"Not finished yet, and so missing below: {', '.join(f'Task {s.name[4:]}' for s in missing)}."
 
@@ -269,10 +271,11 @@ def _conclusions(found):
     compared = [comparison for section in found for comparison in section.comparisons]
     if compared:
         above, below, _ = _against(compared)
-        most = max(compared, key=lambda c: c.ours.mean - c.theirs)
+        most = max(compared, key=lambda c: abs(c.ours.mean - c.theirs))
         said.append(
             f"The largest difference to the course project is {_points(most.ours, most.theirs)} points, for "
-            f"{most.what} ({most.task}); shown to be above are {len(above)} of {len(compared)}, below {len(below)}."
+            f"{most.what} ({most.task}); our interval is above their number in {len(above)} of {len(compared)}, below "
+            f"in {len(below)}."
         )
     return said or ["None: there are no results to conclude from."]
 

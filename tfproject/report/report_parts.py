@@ -271,7 +271,7 @@ def variations_table(called, analysis):
         ))  # fmt: skip
     return Table(
         f"{upper(called)}: {analysis['question']} Accuracy on validation, difference to "
-        f"'{analysis['baseline']}' and gap to training in points.",
+        f"'{analysis['baseline']}', and gap in points: accuracy on training images less that on validation.",
         ("variation", "seeds", "accuracy (95 % interval)", "difference (95 % interval)", "corrected p", "gap"),
         cells(rows),
     )  # fmt: skip

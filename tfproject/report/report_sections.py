@@ -179,8 +179,8 @@ def _task2(folder):
         else []
     )
     text.append(
-        "Means are over the seeds with 95 % t-intervals; differences are to the experiment's baseline, paired by seed "
-        "and corrected by Holm's method."
+        "Means are over the seeds with 95 % t-intervals, each for itself; differences are to the experiment's "
+        "baseline, paired by seed; 'shown' is said where p, corrected by Holm's method, is below 0.05 too."
     )
     text += data_words(metrics["data"])
     return dataclasses.replace(
@@ -236,7 +236,7 @@ def _task3(folder):
                 published_picture(folder / name / "figures" / f"{file}.png", f"{name}: {caption}.", f"{name}. {alt}.")
             )
     tables = [Table(
-        "Units, and how well the last layer's features tell the class by nearest neighbours.",
+        "Units, and how well the network's output tells the class by nearest neighbours.",
         ("network", "images", "units", "dead", "saturated", "always on", "class by neighbours (95 % interval)"),
         cells(rows),
     )]  # fmt: skip
@@ -292,14 +292,18 @@ def _task4(folder):
             )
     conclusions = []
     if known:
+        from tfproject.tasks.task4_page import explanation
+
         best = max(known, key=lambda name: known[name].mean)
         first = parts[0]["variation"]
-        sentence = "The highest accuracy on test photos without duplicates in training is that of "
+        sentence = "Of the parts, the highest accuracy on test photos without duplicates in training is that of "
         sentence += f"'{best}', {told(known[best])}."
         if first in known and best != first:
             sentence += f" From scratch ('{first}') it is {told(known[first])}."
         text.insert(0, sentence)
-        conclusions.append(f"On buildings '{best}' comes to {told(known[best])}.")
+        explained = list(explanation(metrics))
+        text += explained
+        conclusions += [f"On buildings, {sentence}" for sentence in explained]
     text.append(
         f"The set: {sum(map(sum, photos['counts'].values())):,} photos in {len(photos['class_names'])} classes, the "
         f"largest {photos['imbalance_ratio']:.1f} times the smallest; {photos['with_duplicates']} photos have a "
@@ -318,7 +322,7 @@ def _task4(folder):
                    f"Dots with intervals, a row for each part: {'; '.join(f'{n} {m}' for n, m in known.items())}."),
         published_picture(folder / "figures" / "learning-curves.png",
                    "Accuracy on test by training photos a class: every seed, and the mean with its 95 % interval.",
-                   "A rising line for each way of training over the number of training photos a class."),
+                   "A line for each way of training over the number of training photos a class."),
         published_picture(folder / "figures" / "gradcam.png", "What speaks for the predicted class, by Grad-CAM.",
                    "Test photos with heat maps of where the evidence for the predicted class lies."),
     ]  # fmt: skip

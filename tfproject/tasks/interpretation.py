@@ -268,7 +268,10 @@ def _filters(subject):
         return _finding({"maximised": 0}, ["The network has no layer of units."])
     weak = sum(row["to_median"] is not None and row["to_median"] < 0.1 for row in norms)
     text.append(f"{weak:,} of {len(norms):,} units have weights of less than a tenth of their layer's median norm.")
-    caption = "How large each unit's weights are: filters that were never used stay small."
+    caption = (
+        "How large each unit's weights are: under weight decay unused ones shrink, and before a BatchNorm the size "
+        "alone says nothing of use."
+    )
     drawn.append(subject.draw("norms", filter_figures.kernel_norms(norms), caption))
 
     maximised = []

@@ -38,10 +38,16 @@ def write(study, size, analyses):
     found = {name: task.summaries(study, experiment) for name, experiment in experiments.items()}
     photos = _photos(study, experiments["parts"])
     content = {"data": photos, "test": found, "trained": _trained(study, analyses), "experiments": analyses}
+    sides = (
+        f"The custom CNN sees the photos at {size.small} pixels a side, as its CIFAR-10 weights do, VGG16 in parts 3 "
+        f"and 4 at {size.large}, and VGG16 where cuts and recipes are compared at {size.middle}: accuracies of "
+        "different sizes are not to be compared."
+    )
     why = page.Section(
         "Why they come in this order",
-        text=(*explanation(content), "Differences are paired by seed, intervals 95 % t-intervals over the seeds: which "
-              "photos are tested is chance that they do not show. Between two SVMs there is no chance of the seed."),
+        text=(sides, *explanation(content), "Differences are paired by seed, intervals 95 % t-intervals over the "
+              "seeds: which photos are tested is chance that they do not show. Between two SVMs there is no chance of "
+              "the seed."),
     )  # fmt: skip
     sections = [_result(study, experiments, found, photos), why, _data(study, experiments["parts"], photos)]
     sections.append(page.Section("Where it was trained", table=_trained_table(content["trained"])))
@@ -87,7 +93,7 @@ def explanation(metrics):
         metrics: what metrics.json holds.
     """
     found = {row["variation"]: row["distinct"] for row in metrics["test"]["parts"]}
-    trained = {row["variation"]: row["train_accuracy"] for row in metrics["experiments"]["parts"]["rows"]}
+    trained = {row["variation"]: row.get("train_accuracy") for row in metrics["experiments"]["parts"]["rows"]}
     for one, other, words in (
         (task.SOFTMAX, task.SCRATCH, _of_frozen_features(trained.get(task.SOFTMAX))),
         (task.CONTINUED, task.SCRATCH, {
@@ -96,12 +102,14 @@ def explanation(metrics):
         }),
         (task.FLOOR, task.SVM, {
             1: "the same classifier on other features: VGG16 learnt its own from a thousand classes of large photos, "
-               "the custom CNN from ten of 32x32 pixels",
+               "the custom CNN from ten classes of small ones, and VGG16 is shown larger images here too",
             -1: "the same classifier on other features, and VGG16's suit these photos less",
         }),
         (task.FINE_TUNED, task.FLOOR, {
-            1: "the last block is better off adapted to the photos than left as ImageNet had it",
-            -1: "training the last block on so few photos spoils what it knew",
+            1: "new layers and an adapted last block do better than a linear SVM on the features as ImageNet left "
+               "them; which of the two makes the difference is not told apart here",
+            -1: "training new layers and the last block on so few photos does worse than a linear SVM on what was "
+                "there",
         }),
         (task.WITH_CITY, task.FINE_TUNED, {
             1: "photos of another city, with classes of its own, teach what the two have in common",
@@ -312,7 +320,9 @@ def _learning_curves(study, rows, photos):
         "How many photos each way needs",
         figures=(_drawn(study, "learning-curves", figure,
                         "Accuracy on test photos without duplicates in training, by training photos a class: every "
-                        "seed, and the mean with its 95 % interval."),),
+                        "seed, and the mean with its 95 % interval. All points but the last are of as many photos of "
+                        "each class, the last is of the classes as they are, which are those of the test: part of its "
+                        "rise is the mix of classes, and `learning-curves-test.csv` has the balanced accuracy."),),
     )  # fmt: skip
 
 
