@@ -436,6 +436,14 @@ def test_remarks_are_made_from_the_numbers(name, words):
     assert words in experiment.remark(made_up(experiment))
 
 
+def test_more_data_that_is_not_learnt_yet_is_called_so():
+    cures = task2_experiments.experiments("cpu")[4]
+    found = made_up(cures)
+    assert "More data had" not in cures.remark(found)
+    next(row for row in found["rows"] if row["variation"] == "more data")["train_accuracy"] = 0.502
+    assert "More data had as many steps as the others, in which the network came to 50.2% of" in cures.remark(found)
+
+
 def test_figures_show_published_results_and_what_diverged():
     from tfproject.report import experiment_figures, figures
 

@@ -324,6 +324,12 @@ def _cures_remark(analysis):
         remark += (
             " Early stopping looks at the validation images that measure it, which slightly flatters its accuracy."
         )
+    more = rows.get("more data", {"train_accuracy": None})
+    if more["train_accuracy"] is not None and more["train_accuracy"] < OVERFIT_ACCURACY:
+        remark += (
+            f" More data had as many steps as the others, in which the network came to {more['train_accuracy']:.1%} of "
+            "its training images: what they are worth once they are learnt, this does not show."
+        )
     return remark
 
 
