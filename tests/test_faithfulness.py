@@ -277,6 +277,8 @@ def test_the_interval_is_that_of_the_mean():
     "passes, deletion, insertion, words",
     [
         (True, (0.2, 0.1, 0.3), (0.2, 0.1, 0.3), "passes"),
+        (None, (0.2, 0.1, 0.3), (0.2, 0.1, 0.3),
+         "left open by the sanity check, better than chance by deletion and insertion"),
         (False, (0.2, 0.1, 0.3), (0.2, 0.1, 0.3),
          "fails the sanity check, better than chance by deletion and insertion"),
         (True, (0.2, 0.1, 0.3), (0.2, -0.1, 0.5), "better than chance by deletion, left open by insertion"),
@@ -288,7 +290,15 @@ def test_the_interval_is_that_of_the_mean():
     ],
 )  # fmt: skip
 def test_verdicts(passes, deletion, insertion, words):
-    assert verdict(passes, Interval(*deletion), Interval(*insertion)) == words
+    assert verdict(bool(passes), passes is False, Interval(*deletion), Interval(*insertion)) == words
+
+
+def test_an_interval_on_both_sides_of_the_limit_is_neither_passed_nor_failed():
+    spread = {name: np.array([values]) for name, values in {
+        "low": [0.1, 0.2, 0.3], "high": [0.7, 0.8, 0.9], "both": [0.1, 0.5, 0.9]}.items()}  # fmt: skip
+    found = faithfulness.SanityCheck((1,), ("classes",), spread, spread)
+    assert [found.passes(name) for name in spread] == [True, False, False]
+    assert [found.fails(name) for name in spread] == [False, True, False]
 
 
 def test_what_cannot_be(trained, unseen):

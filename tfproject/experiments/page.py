@@ -129,7 +129,7 @@ def _summary(study, results, content):
         "shown.",
         "Test images were looked at once, at the end, for what was chosen on validation, for each experiment's "
         "baseline, and where there is a published result.",
-        f"Data: {images.origin.description} Split: {images.split_method}. {_trained_on(study, results)}",
+        f"Data: {images.origin.description.rstrip('.')}. Split: {images.split_method}. {_trained_on(study, results)}",
     ]
     if content["runs"]:
         text.append(_where_trained(content))

@@ -167,7 +167,10 @@ def _vgg16(images, size, directory, weights):
     known = {"imagenet": "ImageNet weights", None: "random weights, which show the machinery and nothing else"}
     origin = known.get(weights) or f"the weights of {pathlib.Path(weights).name}"
     side = size.vgg16_side
-    return model, f"VGG16 with {origin}, for images of {side}x{side}, with a head of dense layers trained here"
+    return model, (
+        f"VGG16 with {origin}, for images of {side}x{side}, with a head of dense layers trained here on "
+        f"{len(trial.images(images).train):,} images for {trial.recipe.epochs} epochs"
+    )
 
 
 RESULTS = pathlib.Path("results", "task3-visualizations")
