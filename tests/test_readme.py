@@ -31,8 +31,10 @@ LESS = {
     "task5 --data real": "task5 --data synthetic --only exploration",
     "--data real --split-files eurosat-random": "--data tiles --epochs 1 --batch-size 32 "
     "--precision float32 --jit-compile false",
+    "interpret saved_models/eurosat_best.keras --data eurosat --split-files eurosat-random":
+        "interpret saved_models/eurosat_best.keras --data tiles --profile quick",
     "--data eurosat --split-files eurosat-random": "--data tiles",
-    "--data eurosat": "--data tiles --profile quick",
+    "--data my_region/": "--data tiles",
     "prepare eurosat": "prepare synthetic-land-cover",
     "check eurosat": "check tiles",
 }
