@@ -1,5 +1,6 @@
 """The real sets and the committed model, where they are; each test says what it lacks otherwise."""
 
+import io
 import json
 import pathlib
 
@@ -68,6 +69,41 @@ def test_predict_gives_the_classes_of_evaluate_on_the_same_tiles(eurosat, tmp_pa
     scores = evaluation.evaluate(saved.model, tiles, saved.class_names)
     assert len(predictions) == scores.count == len(tiles)
     assert right == round(scores.accuracy * scores.count)
+
+
+def test_a_map_of_a_mosaic_gives_back_the_classes_of_its_tiles(eurosat, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    from tfproject import tools
+
+    side, tiles = 18, eurosat.test.take(np.linspace(0, len(eurosat.test) - 1, 18 * 18).astype(int))
+    order = np.random.default_rng(0).permutation(side * side)  # so that neighbours are of different classes
+    mosaic = tiles.images[order].reshape(side, side, 64, 64, 3).swapaxes(1, 2).reshape(side * 64, side * 64, 3)
+    place = {"crs": "EPSG:32631", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 4_600_000)}
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", count=3, height=side * 64, width=side * 64,
+                       dtype="uint8", photometric="RGB", **place) as tiff:  # fmt: skip
+        tiff.write(np.moveaxis(mosaic, -1, 0))
+    result = tools.map_scene(saved_models.load(MODEL), tmp_path / "scene.tif", tmp_path / "map", progress=False)
+    with rasterio.open(tmp_path / "map" / "classes.tif") as tiff:
+        classes = tiff.read(1).astype(int) - 1
+    stride, (top, left) = result.summary["stride"], result.summary["cells_begin_at"]
+    middles = [[(64 * tile + 32 - first) // stride for tile in range(side)] for first in (top, left)]
+    found = classes[np.ix_(*middles)].ravel()  # the cell over each tile's middle, far from its seams
+    assert (found == tiles.labels[order]).mean() >= 0.97
+
+
+def test_compression_costs_the_committed_model_little(eurosat):
+    saved, tiles = saved_models.load(MODEL), eurosat.test.take(range(0, len(eurosat.test), 8))
+
+    def compressed(image):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=75)
+        return np.asarray(Image.open(buffer))
+
+    accuracies = [
+        (saved.model.predict(images.astype(np.float32), verbose=0).argmax(axis=1) == tiles.labels).mean()
+        for images in (tiles.images, np.stack([compressed(image) for image in tiles.images]))
+    ]
+    assert accuracies[1] > accuracies[0] - 0.03
 
 
 def test_cifar10_has_its_official_splits():
