@@ -299,7 +299,7 @@ def _steps(found, heading):
         gained = [row["step"] for row in sure if row["gain"] > 0]
         lost = [row["step"] for row in sure if row["gain"] < 0]
         text.append(
-            f"From {rows[0]['accuracy']:.2%} to {rows[-1]['accuracy']:.2%}; the largest change is of "
+            f"From {rows[0]['accuracy']:.2%} to {rows[-1]['accuracy']:.2%}; the largest gain is of "
             f"'{most['step']}', {_points(most['gain'], '+')} points. Shown to gain (corrected p below 0.05): "
             f"{', '.join(gained) or 'none'}" + (f"; shown to lose: {', '.join(lost)}" if lost else "") + "."
         )  # fmt: skip
