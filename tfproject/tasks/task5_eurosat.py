@@ -40,10 +40,11 @@ LAND_COVER = Recipe(
     augment=("symmetries", "shift", "jpeg"),
 )
 # Of VGG16 the new layers are trained first, on the tiles as they are, then with them the last two blocks; what comes
-# before runs once on two views of each tile.
+# before runs once on three views of each tile. The rate of single runs with 2,000 training tiles for four epochs, on
+# 1,000 validation tiles: 4e-5 gave 89.6 %, 1e-4 91.9, 2e-4 93.2, 4e-4 90.6, 8e-4 87.0.
 VGG16 = Recipe(
-    epochs=4, batch_size=64, optimizer="adam", learning_rate=1e-4, weight_decay=0.0, schedule="one-cycle", warmup=0.2,
-    label_smoothing=0.1, augment=("symmetries", "shift"), views=2, frozen_until="block3_pool",
+    epochs=6, batch_size=64, optimizer="adam", learning_rate=2e-4, weight_decay=0.0, schedule="one-cycle", warmup=0.2,
+    label_smoothing=0.1, augment=("symmetries", "shift"), views=3, frozen_until="block3_pool",
 )  # fmt: skip
 VGG16_HEAD = head_first(VGG16, "block5_pool", head_epochs=10, head_rate=3e-3)[0]
 SEARCHED = {
