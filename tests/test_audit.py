@@ -166,9 +166,11 @@ def test_lists_are_capped_and_counts_are_not(tiles, monkeypatch):
 
 def test_a_search_that_ends_early_says_so(tiles, monkeypatch):
     monkeypatch.setattr(audit, "PAIR_LIMIT", 3)
+    monkeypatch.setattr(audit, "PAIRS_AT_ONCE", 4)
     frames = [(np.clip(tiles[0].astype(int) + i, 0, 255).astype(np.uint8), 0) for i in range(8)]
     report = audit.audit(image_set({"all": frames}))
     assert not report["near_duplicates"]["complete"]
+    assert 3 <= report["near_duplicates"]["pairs"] < 3 + 4  # of 28
     assert "at least" in audit.to_text(report)
 
 

@@ -72,6 +72,15 @@ def test_train_val_test_with_a_folder_for_each_class(tmp_path):
     assert "other/cat/x.png" in reasons(pets) and len(pets.bad_images) == 2
 
 
+def test_a_stray_image_does_not_make_classes_of_splits(tmp_path):
+    for split in ("train", "test"):
+        write_classes(tmp_path / split)
+        write_image(tmp_path / split / "overview.png")
+    pets = read_folder(tmp_path)
+    assert pets.class_names == ("cat", "dog") and set(pets.splits) == {"train", "test"}
+    assert list(reasons(pets)) == ["test/overview.png", "train/overview.png"]
+
+
 def test_a_class_may_be_called_train(tmp_path):
     write_classes(tmp_path, ("train", "tram"))
     assert read_folder(tmp_path).class_names == ("train", "tram")

@@ -12,7 +12,13 @@ def batches_of(toy_set, **options):
     return list(toy_set.train.training_batches(3, 32, **options).as_numpy_iterator())
 
 
-def test_an_epoch_shows_every_image_at_most_once_and_epochs_differ(toy_set):
+def test_epochs_show_the_images_in_different_orders(toy_set):
+    images = np.concatenate([images for images, _ in batches_of(toy_set, epochs=2, seed=1)]).astype(np.uint8)
+    first, second = ([image.tobytes() for image in half] for half in (images[:96], images[96:]))
+    assert first != second and len(set(first) & set(second)) >= 72  # each leaves out 24 of the 120
+
+
+def test_an_epoch_shows_every_image_at_most_once_and_seeds_differ(toy_set):
     first, second = batches_of(toy_set, epochs=1), batches_of(toy_set, epochs=1, seed=1)
     assert len(first) == 120 // 32
     seen = np.concatenate([images for images, _ in first]).astype(np.uint8)

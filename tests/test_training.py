@@ -55,7 +55,12 @@ def test_a_run_says_what_it_was_made_of(whole_run, toy_set):
 
 @pytest.mark.parametrize(
     ("changes", "told"),
-    [({"batch_size": 500}, "batch size 500 is larger"), ({"augment": ("rotate",)}, "Unknown augmentation 'rotate'")],
+    [
+        ({"batch_size": 500}, "batch size 500 is larger"),
+        ({"augment": ("rotate",)}, "Unknown augmentation 'rotate'"),
+        ({"layer_rates": (("nowhere", 0.1),)}, "nowhere"),
+        ({"frozen_until": "conv1", "augment": ("mixup",)}, "mixup"),
+    ],
 )
 def test_what_cannot_be_trained_leaves_the_directory_free(toy_set, tmp_path, changes, told):
     with pytest.raises(UserError, match=told):
@@ -141,8 +146,8 @@ def test_other_precisions_and_xla_repeat_bit_for_bit_too(toy_set, tmp_path, prec
     assert {layer.dtype_policy.name for layer in runs[0].model.layers} == {"float32"}
 
 
-@pytest.mark.parametrize("damage", [None, "truncated", "flipped"])
-def test_an_interrupted_run_goes_on_to_the_same_weights(whole_run, toy_set, tmp_path, monkeypatch, damage):
+def fit_two_epochs(network, images, recipe, directory, monkeypatch):
+    """A training that is interrupted after its second checkpoint."""
     saved = checkpoints.save
 
     def save_then_stop(directory, model, history):
@@ -150,10 +155,14 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(whole_run, toy_set, tmp_
         if len(history) == 2:
             raise Stop
 
-    monkeypatch.setattr(checkpoints, "save", save_then_stop)
-    with pytest.raises(Stop):
-        training.fit(toy.network, toy_set, RECIPE, tmp_path / "run", progress=False)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(checkpoints, "save", save_then_stop)
+        training.fit(network, images, recipe, directory, progress=False)
+
+
+@pytest.mark.parametrize("damage", [None, "truncated", "flipped"])
+def test_an_interrupted_run_goes_on_to_the_same_weights(whole_run, toy_set, tmp_path, monkeypatch, damage):
+    fit_two_epochs(toy.network, toy_set, RECIPE, tmp_path / "run", monkeypatch)
     newest = tmp_path / "run" / "checkpoints" / "epoch-0002.npz"
     content = bytearray(newest.read_bytes())
     if damage == "truncated":
@@ -166,6 +175,64 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(whole_run, toy_set, tmp_
     assert_identical(weights_of(whole_run), weights_of(run))
     assert run.history["loss"] == whole_run.history["loss"]
     assert sorted(p.name for p in newest.parent.iterdir()) == ["epoch-0002.npz", "epoch-0003.npz"]
+
+
+def test_interrupted_in_float16_it_goes_on_with_the_scale_of_its_loss(toy_set, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(RECIPE, precision="mixed_float16")
+    whole = training.fit(toy.network, toy_set, recipe, tmp_path / "whole", progress=False)
+    fit_two_epochs(toy.network, toy_set, recipe, tmp_path / "run", monkeypatch)
+    run = training.fit(toy.network, toy_set, recipe, tmp_path / "run", progress=False)
+    assert_identical(weights_of(whole), weights_of(run))
+
+
+def test_a_checkpoint_that_keeps_other_things_is_passed_over(toy_set, tmp_path, monkeypatch):
+    fit_two_epochs(toy.network, toy_set, RECIPE, tmp_path / "run", monkeypatch)
+    newest = tmp_path / "run" / "checkpoints" / "epoch-0002.npz"
+    with np.load(newest) as file:
+        fewer = {name: file[name] for name in file.files if name != "0000"}
+    np.savez(newest, **fewer)
+    model = toy.network((16, 16, 3), 3)
+    training.acceleration.compile_for_training(model, RECIPE, 9)
+    history, _ = checkpoints.restore_newest(newest.parent, model)
+    assert len(history) == 1
+
+
+def test_checkpoints_are_in_the_order_of_their_epochs(tmp_path):
+    for epoch in (999, 9999, 10000, 20):
+        (tmp_path / f"epoch-{epoch:04d}.npz").touch()
+    assert [path.stem for path in checkpoints.written(tmp_path)] == [
+        "epoch-0020", "epoch-0999", "epoch-9999", "epoch-10000"
+    ]  # fmt: skip
+
+
+def unnamed(image_shape, class_count):
+    image = keras.Input(image_shape)
+    x = keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    return keras.Model([image], keras.layers.Dense(class_count, activation="softmax")(x))
+
+
+def test_a_network_whose_layers_have_no_names_is_known_again(toy_set, tmp_path, monkeypatch):
+    fit_two_epochs(unnamed, toy_set, RECIPE, tmp_path / "run", monkeypatch)
+    run = training.fit(unnamed, toy_set, RECIPE, tmp_path / "run", progress=False)  # Keras names conv2d_7 and the like
+    assert run.finished
+
+    def wider(image_shape, class_count):
+        image = keras.Input(image_shape)
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(5, 3)(image))
+        return keras.Model([image], keras.layers.Dense(class_count, activation="softmax")(x))
+
+    with pytest.raises(UserError, match="another network"):
+        training.fit(wider, toy_set, RECIPE, tmp_path / "run", progress=False)
+
+
+def test_an_interrupted_run_does_not_go_on_with_the_images_in_another_order(toy_set, tmp_path, monkeypatch):
+    fit_two_epochs(toy.network, toy_set, RECIPE, tmp_path / "run", monkeypatch)
+    turned = toy_set.train.take(np.arange(len(toy_set.train))[::-1])
+    turned = dataclasses.replace(toy_set, splits={**toy_set.splits, "train": turned})
+    assert turned.fingerprint == toy_set.fingerprint
+    with pytest.raises(UserError, match="another image set or split"):
+        training.fit(toy.network, turned, RECIPE, tmp_path / "run", progress=False)
 
 
 def run_python(code, *arguments, **options):

@@ -357,6 +357,7 @@ def _load(arguments, name, image_size=None):
 def _load_for(arguments, saved):
     """The image set that a saved model is to be looked at with; said are a split not its own, and what is left out."""
     from tfproject import data
+    from tfproject.data.catalog import warn_of_bad_images
 
     if arguments.split == "all":
         if arguments.split_files or arguments.split_method:
@@ -364,12 +365,7 @@ def _load_for(arguments, saved):
         images = data.load_all(arguments.data, arguments.data_dir, saved.image_size, arguments.on_bad_image)
     else:
         images = _load(arguments, arguments.data, saved.image_size)
-    if images.bad_images:
-        first = images.bad_images[0]
-        warnings.warn(
-            f"{len(images.bad_images)} of what {images.name} holds cannot be used and is left out, such as "
-            f"{first.name}: {first.reason}; `tfproject data check` lists all.", stacklevel=2
-        )  # fmt: skip
+    warn_of_bad_images(images)
     card = saved.card.get("data", {})
     whole_test = arguments.split == "test" and all(
         split.startswith("the set's own") for split in (card.get("split", ""), images.split_method)
@@ -683,7 +679,6 @@ def main(argv=None):
         reason = error.strerror or type(error).__name__
         print(f"tfproject: {what} cannot be read or written ({reason}); name another, or make room.", file=sys.stderr)
         return 2
-        return 0
     return 0
 
 

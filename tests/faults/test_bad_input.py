@@ -440,10 +440,20 @@ def test_any_run_directory_goes_on_or_is_refused(tally, toy_set, tmp_path_factor
     run = Run(directory)
 
     def look():
-        return run.recipe if name == "recipe" else dict(run.metrics)
+        return dict(run.metrics)
 
+    def question():
+        return run.answers(Recipe(), "another set")
+
+    if name == "recipe":
+        for read in (question, lambda: run.recipe):
+            found, sentence = refusal_or(read)
+            tally.assert_right(
+                found is False or isinstance(found, Recipe) or one_sentence(sentence.replace("\n", " ")), content
+            )
+        return
     found, sentence = refusal_or(look)
-    tally.assert_right(isinstance(found, (Recipe, dict)) or one_sentence(sentence.replace("\n", " ")), content)
+    tally.assert_right(isinstance(found, dict) or one_sentence(sentence.replace("\n", " ")), content)
 
 
 def test_a_run_directory_with_spoilt_files_goes_on_or_is_refused(tally, toy_set, tmp_path):

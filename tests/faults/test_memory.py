@@ -55,7 +55,7 @@ def test_a_run_is_refused_before_its_first_step(tally, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(memory_guard, "available_memory", lambda: 200_000)
     fitting = dataclasses.replace(recipe, batch_size=fits, epochs=1)
-    assert training.fit(toy.network, toy.image_set(), fitting, tmp_path / "fits", progress=False).finished
+    assert training.fit(toy.network, toy.image_set(), fitting, tmp_path / "run", progress=False).finished
 
 
 def test_what_there_is_is_what_the_system_says(tmp_path, monkeypatch):

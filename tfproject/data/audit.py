@@ -34,6 +34,7 @@ MAX_MEAN_DIFFERENCE = 24  # of 255
 MIN_CONTRAST = 2  # standard deviation, of 255
 LIST_LIMIT = 1000  # a report's lists end here; its counts do not
 TEXT_LIMIT = 10
+PAIRS_AT_ONCE = 10_000  # whose pixels are compared; it bounds the memory
 PAIR_LIMIT = 100_000  # the search for near duplicates ends here: a set of film frames has a pair for any two of them
 
 _THUMBNAIL = 32
@@ -341,8 +342,10 @@ def _near_pairs(image_arrays, left_out):
         first, second = np.nonzero(np.triu(block <= MAX_HASH_DISTANCE, k=1))
         distances = block[first, second]
         first, second = compared[first + start], compared[second + start]
-        for part in range(0, len(first), 10_000):
-            chosen = slice(part, part + 10_000)
+        for part in range(0, len(first), PAIRS_AT_ONCE):
+            if len(found) >= PAIR_LIMIT:
+                break
+            chosen = slice(part, part + PAIRS_AT_ONCE)
             a, b = first[chosen], second[chosen]
             correlation = np.einsum("ij,ij->i", coarse[a], coarse[b])
             same = (correlation >= MIN_CORRELATION) & (np.abs(means[a] - means[b]) <= MAX_MEAN_DIFFERENCE)

@@ -12,7 +12,7 @@ from tfproject.errors import UserError
 SHIFT, SMALL_SHIFT = 4, 2  # pixels; reflected at the border
 CUTOUT = 0.25  # side of the grey square, as a share of the image's side
 COLOUR = 0.2  # largest relative change of brightness and contrast
-QUALITY = 50, 100  # of JPEG, drawn from these
+QUALITY = 50, 100  # of JPEG, drawn from the first to one below the second
 MIX_ALPHA = 0.2  # of the Beta distribution that mixup and cutmix draw from (Zhang et al. 2018)
 
 
@@ -30,7 +30,7 @@ def _split_seed(seed, parts):
 
 
 def flip(images, labels, seed):
-    """Mirror every other image left to right."""
+    """Mirror each image left to right with probability 1/2."""
     count, _, width, _ = tf.unstack(tf.shape(images))
     # Pixels are picked by gather throughout: on bytes it is five times as fast as reversing and tf.where.
     return tf.gather(images, _order(_coins(seed, count), width), axis=2, batch_dims=1), labels
@@ -102,7 +102,7 @@ def cutout(images, labels, seed):
 
 
 def colour(images, labels, seed):
-    """Brightness and contrast of each image changed by up to COLOUR."""
+    """Brightness and contrast of each image changed by up to COLOUR; hue and saturation stay."""
     brightness, contrast = _split_seed(seed, 2)
     shape = (tf.shape(images)[0], 1, 1, 1)
     images = tf.cast(images, tf.float32)
@@ -113,7 +113,7 @@ def colour(images, labels, seed):
 
 
 def jpeg(images, labels, seed):
-    """Every other image as JPEG gives it back, at a quality drawn from QUALITY and half the resolution of colour."""
+    """Each image with probability 1/2 as JPEG gives it back: quality from QUALITY, colour at half the resolution."""
     chosen, quality = _split_seed(seed, 2)
     count = tf.shape(images)[0]
     qualities = tf.random.stateless_uniform((count,), quality, *QUALITY, dtype=tf.int32)

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +85,8 @@ def load(
         tiles = load("eurosat", split_files="eurosat-spatial")
         tiles.train.images.shape
     """
-    if seed < 0:
-        raise UserError(f"The seed is {seed}; give a whole number of 0 or more.")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"The seed is {seed}; give a whole number from 0 to 2**32 - 1.")
     name = ALIASES.get(str(name), name)
     split = _check_arguments(split, split_files, on_bad_image, on_overlap)
     image_set = read(name, data_dir, image_size)
@@ -184,9 +185,15 @@ def _check_arguments(split, split_files, on_bad_image, on_overlap):
     if on_overlap not in ("warn", "drop", "fail"):
         raise UserError(f"on_overlap is '{on_overlap}'; expected is 'warn', 'drop' or 'fail'.")
     if split == "files" and split_files is None:
-        raise UserError("The split 'files' needs split_files, a folder with *-train.txt, *-val.txt and *-test.txt.")
+        raise UserError(
+            "The split 'files' needs split_files (`--split-files`), a folder with *-train.txt, *-val.txt and "
+            "*-test.txt."
+        )
     if split_files is not None and split not in (None, "files"):
-        raise UserError(f"There are split_files ('{split_files}') for the split '{split}'; they go with 'files' alone.")
+        raise UserError(
+            f"There are split_files ('{split_files}') for the split '{split}'; they go with 'files' alone "
+            "(`--split-method files`)."
+        )
     return "files" if split_files is not None else split
 
 
@@ -199,12 +206,22 @@ def _check_size(image_size):
     return tuple(int(n) for n in size)
 
 
+def warn_of_bad_images(image_set):
+    """A warning if an ImageSet is without some of what was found, and of what kind."""
+    if image_set.bad_images:
+        first = image_set.bad_images[0]
+        warnings.warn(
+            f"{len(image_set.bad_images)} of what {image_set.name} holds cannot be used and is left out, such as "
+            f"{first.name}: {first.reason}; `tfproject data check` lists all.", stacklevel=3
+        )  # fmt: skip
+
+
 def _bad_images_in_words(image_set):
     first = "; ".join(f"{bad.name}: {bad.reason}" for bad in image_set.bad_images[:3])
     more = "; ..." if len(image_set.bad_images) > 3 else ""
     return (
         f"{image_set.name} has {len(image_set.bad_images)} images that cannot be used ({first}{more}); mend or remove "
-        "them, or go on without them with on_bad_image='list'."
+        "them, or go on without them with on_bad_image='list' (`--on-bad-image list`)."
     )
 
 

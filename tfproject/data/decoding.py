@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from tfproject.errors import UserError
+
 MAX_PIXELS = 100_000_000
 MASK_SHARE = 0.9  # of pixels that are wholly transparent or not at all, from which on a band is transparency
 GEOTIFF_TAGS = {33550, 33922, 34264, 34735}  # pixel scale, tie points, transformation, keys
@@ -70,7 +72,14 @@ def decode_images(sources, size=None):
         index in `sources` to reason.
     """
     count = len(sources)
-    images = [None] * count if size is None else np.zeros((count, *size, 3), np.uint8)
+    try:
+        images = [None] * count if size is None else np.zeros((count, *size, 3), np.uint8)
+    except MemoryError:
+        height, width = size
+        raise UserError(
+            f"{count:,} images of {height}x{width} pixels take {count * height * width * 3 / 1e9:,.1f} GB, more than "
+            "this machine gives; bring them to a smaller image size (`--image-size`), or take fewer."
+        ) from None
     bad = {}
 
     def decode(indices):
@@ -151,8 +160,10 @@ def _decode_stream(stream, size):
         raise UnreadableImage("not an image (no readable header of a JPEG, PNG, TIFF, BMP, WebP or GIF)") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(_too_large("its header says far more")) from error
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's readers raise nearly anything on a damaged file, down to struct.error.
-        raise UnreadableImage(f"damaged: {error or type(error).__name__}") from error
+        raise UnreadableImage(f"damaged: {str(error) or type(error).__name__}") from error
     return pixels if size is None else resize(pixels, size)
 
 

@@ -212,9 +212,9 @@ def _order(folder):
 
 
 def _split_folders(images, tops):
-    """train/, val/ and test/ where they hold folders; with images directly inside they are classes."""
+    """train/, val/ and test/ where most of their images are in folders; with most directly inside they are classes."""
     depths = {f"{top}/": [p.count("/") for p in images if p.startswith(f"{top}/")] for top in tops if _split_of(top)}
-    return [prefix for prefix, found in depths.items() if found and min(found) >= 2]
+    return [prefix for prefix, found in depths.items() if 2 * sum(depth >= 2 for depth in found) > len(found)]
 
 
 def _named_splits(root, prefixes):

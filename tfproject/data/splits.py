@@ -63,7 +63,8 @@ def own(image_set, seed=0, val_fraction=0.1):
     if missing:
         raise UserError(
             f"{image_set.name} has no {' and no '.join(missing)} split of its own (it has: "
-            f"{', '.join(image_set.splits)}); use split='holdout', or 'files' with lists of names."
+            f"{', '.join(image_set.splits)}); use the split 'holdout' (`--split-method holdout`), or lists "
+            "of names (`--split-files`)."
         )
     if "val" in image_set.splits:
         splits, method = {name: image_set.splits[name] for name in NAMES}, "the set's own"
@@ -165,10 +166,11 @@ def check_overlap(image_set, on_overlap="warn"):
     if on_overlap == "fail":
         first, _, second, _ = found[0]
         raise UserError(
-            f"{message}, such as {first} and {second}; leave them out with on_overlap='drop', or keep them with 'warn'."
+            f"{message}, such as {first} and {second}; leave them out with on_overlap='drop' (`--on-overlap drop`), or "
+            "keep them with 'warn'."
         )
     if on_overlap == "warn":
-        warnings.warn(f"{message}; on_overlap='drop' leaves them out.", stacklevel=2)
+        warnings.warn(f"{message}; on_overlap='drop' (`--on-overlap drop`) leaves them out.", stacklevel=2)
         return image_set
 
     dropped = {(split, name) for _, _, name, split in found}
@@ -214,7 +216,7 @@ def _draw(image_set, split, candidates, fraction, seed):
     part_size = round(fraction * len(first))
     try:
         rest, part = train_test_split(np.arange(len(first)), test_size=part_size, stratify=labels, random_state=seed)
-    except ValueError as error:  # What scikit-learn checks before it draws are the sizes alone.
+    except ValueError as error:  # What scikit-learn refuses here are the sizes: `load` has seen to the seed.
         raise _too_few(image_set, split) from error
     if min(len(set(labels[rest])), len(set(labels[part]))) < len(image_set.class_names):
         raise _too_few(image_set, split)

@@ -54,6 +54,19 @@ def publish(run, folder, name):
     return goal
 
 
+def limits(images):
+    """What a network trained on images of which no more is known is not for, in sentences.
+
+    Args:
+        images: an ImageSet.
+    """
+    height, width, _ = images.image_shape
+    return (
+        f"For RGB images of {height}x{width} pixels such as those of {images.name}; from elsewhere none were tested.",
+        f"Every image gets one of the {len(images.class_names)} classes, whatever it shows.",
+    )
+
+
 def to_markdown(card, file_name):
     """The card as Markdown.
 
@@ -65,9 +78,10 @@ def to_markdown(card, file_name):
     rows = []
     for name, scores in card["scores"].items():
         low, high = scores["accuracy_interval"]
+        kappa = "undefined" if scores["kappa"] is None else f"{scores['kappa']:.4f}"
         rows.append(
             f"| {name.split('_')[0]} | {scores['count']:,} | {scores['views']} "
-            f"| {scores['accuracy']:.2%} ({low:.2%} to {high:.2%}) | {scores['macro_f1']:.4f} | {scores['kappa']:.4f} "
+            f"| {scores['accuracy']:.2%} ({low:.2%} to {high:.2%}) | {scores['macro_f1']:.4f} | {kappa} "
             f"| {scores['calibration_error']:.4f} |"
         )
     height, width = card["image_size"]

@@ -123,7 +123,7 @@ def _train_and_test(name, seed, images, size, directory):
             key: evaluation.evaluate(run.model, images.test, images.class_names, views=count).to_json()
             for key, count in views.items()
         })  # fmt: skip
-        model_card.save(run, images, views, LIMITS)
+        model_card.save(run, images, views, LIMITS if images.name == SETS["real"] else model_card.limits(images))
     return run
 
 
@@ -273,7 +273,8 @@ def _write_page(directory, images, runs, metrics):
             page.Section(f"{name}: recipe", table=(("field", "value"), *run.recipe.to_json().items())),
         ]
     goal = directory / "report.html"
-    title = "Task 1: custom CNNs on CIFAR-10, and what each layer costs"
+    name = "CIFAR-10" if images.name == SETS["real"] else images.name
+    title = f"Task 1: custom CNNs on {name}, and what each layer costs"
     page.write(goal, title, [*sections, *_cost_sections(directory / "cost", metrics)])
     return goal
 
@@ -295,9 +296,9 @@ def reading(name, summary):
             f"single run of {minutes:.0f} minutes."
         )
     return (
-        f"{name}: {found['mean']:.2%} of the test images right on average over {found['count']} seeds (spread "
-        f"{100 * found['spread']:.2f} points, 95 % interval of the mean {found['low']:.2%} to {found['high']:.2%}), "
-        f"{views}, at most {minutes:.0f} minutes a run."
+        f"{name}: {found['mean']:.2%} of the test images right on average over {found['count']} seeds (standard "
+        f"deviation {100 * found['spread']:.2f} points, 95 % interval of the mean {found['low']:.2%} to "
+        f"{found['high']:.2%}), {views}, at most {minutes:.0f} minutes a run."
     )
 
 
@@ -321,10 +322,15 @@ def _cost_sections(folder, metrics):
             pictures.append((f"{name}-roofline.png", f"{name}: speed of each layer and the machine's roofline. "
                              "Above it are layers that read what is still in the processor's cache, and convolutions "
                              "over padding, which is counted and hardly computed."))  # fmt: skip
+        table = json.loads((folder / f"{name}.json").read_text())
+        counted = (
+            f"Counted for a batch of {table['batch_size']} in float32 with the state of {table['optimizer']}; "
+            "trainings in another precision, with another batch or optimiser cost otherwise."
+        )
         sections.append(
             page.Section(
                 f"{name}: what each layer costs, and why",
-                text=tuple(found["reasons"]),
+                text=(counted, *found["reasons"]),
                 figures=tuple(((folder / file).read_bytes(), caption) for file, caption in pictures),
                 listing=(folder / f"{name}.txt").read_text(),
             )

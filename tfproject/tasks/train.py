@@ -39,6 +39,7 @@ def train_network(
     from tfproject import data as image_sets
     from tfproject import evaluation, models, training
     from tfproject.data import audit
+    from tfproject.data.catalog import warn_of_bad_images
     from tfproject.report import model_card
 
     recipe = dataclasses.replace(RECIPES[profile], seed=seed, **(overrides or {}))
@@ -56,7 +57,8 @@ def train_network(
             f"{tiles.name} has one class only, '{tiles.class_names[0]}'; give a folder that holds a folder for each "
             "class."
         )
-    described = pathlib.Path(directory, "report.html").exists()
+    warn_of_bad_images(tiles)
+    described = pathlib.Path(directory, "report.html").exists() and "test" in training.Run(directory).metrics
     checked = None if described else audit.audit(tiles)
     run = training.fit(
         getattr(models, network), tiles, recipe, directory,
@@ -85,11 +87,9 @@ def _limits(tiles):
     if tiles.name == SETS["real"]:
         by_place = "spatial" in tiles.split_method
         return (*task5_eurosat.LIMITS, task5_eurosat.SPLIT_LIMITS["spatial" if by_place else "random"])
-    height, width, _ = tiles.image_shape
-    return (
-        f"For RGB images of {height}x{width} pixels such as those of {tiles.name}; from elsewhere none were tested.",
-        f"Every image gets one of the {len(tiles.class_names)} classes, whatever it shows.",
-    )
+    from tfproject.report import model_card
+
+    return model_card.limits(tiles)
 
 
 def _write_report(run, tiles, checked):
@@ -132,6 +132,7 @@ def _write_report(run, tiles, checked):
     summary = []
     run.model.summary(line_length=100, print_fn=lambda line, **_: summary.append(line))
     low, high = test["accuracy_interval"]
+    kappa = "undefined" if test["kappa"] is None else f"{test['kappa']:.4f}"  # where test has one class alone
     training = run.metrics["training"]
     source = (
         "These are generated images: the numbers say nothing about the real world." if tiles.origin.synthetic else ""
@@ -145,7 +146,7 @@ def _write_report(run, tiles, checked):
                 text=tuple(filter(None, (
                     f"{test['accuracy']:.2%} of {test['count']:,} test tiles are classified right "
                     f"(95 % interval {low:.2%} to {high:.2%}); macro F1 {test['macro_f1']:.4f}, "
-                    f"Cohen's kappa {test['kappa']:.4f}, calibration error {test['calibration_error']:.4f}.",
+                    f"Cohen's kappa {kappa}, calibration error {test['calibration_error']:.4f}.",
                     f"{training['parameters']:,} parameters, {training['epochs']} epochs over {training['images']:,} "
                     f"training tiles in {training['seconds'] / 60:.1f} minutes.",
                     source,

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfproject.data import pipeline
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
+from tfproject.models.architecture import architecture
 from tfproject.training import batch_norm, memory_guard
 from tfproject.training.optimization import make_loss, make_optimizer
 
@@ -35,7 +36,7 @@ def compile_for_training(model, recipe, steps):
     batch_norm.fuse(model)
     optimizer = make_optimizer(recipe, steps)
     model.compile(optimizer, make_loss(recipe), metrics=["accuracy"], jit_compile=recipe.jit_compile)
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)  # in mixed_float16 Keras' own, which scales the loss, around ours
     # Makes the metrics' variables, too: a step that makes any is traced twice.
     outputs = tf.zeros([1, *model.output_shape[1:]])
     model.compute_metrics(None, outputs, outputs)
@@ -48,7 +49,7 @@ def cache_path():
     return pathlib.Path(root) / "acceleration.json"
 
 
-def resolve(recipe, build_model, image_shape, class_count):
+def resolve(recipe, build_model, image_shape, class_count, replicas=1):
     """The recipe with "auto" replaced by what trains fastest here.
 
     The measurement is kept for this machine, network and batch size, so that the same recipe trains the same way,
@@ -59,13 +60,15 @@ def resolve(recipe, build_model, image_shape, class_count):
         build_model: function (image_shape, class_count) to an uncompiled keras.Model.
         image_shape: (height, width, 3).
         class_count: number of classes.
+        replicas: how many devices share a batch; what one of them has to do is measured.
 
     Returns:
         A Recipe without "auto".
     """
     if "auto" not in (recipe.precision, recipe.jit_compile):
         return recipe
-    measured = measurements(recipe, build_model, image_shape, class_count)
+    of_one = dataclasses.replace(recipe, batch_size=max(1, recipe.batch_size // replicas))
+    measured = measurements(of_one, build_model, image_shape, class_count)
     best = max(measured, key=measured.get)
     default = "float32 plain"
     if default in measured and measured[best] < WORTH_IT * measured[default]:
@@ -85,23 +88,28 @@ def measurements(recipe, build_model, image_shape, class_count):
     candidates = [f"{precision} {compiler}" for precision in precisions for compiler in compilers]
     if len(candidates) == 1:
         return {candidates[0]: 1.0}
-    network = build_model(image_shape, class_count).to_json()
+    network = architecture(build_model(image_shape, class_count))
     # The last three are our own, of the step that is timed and of its timing.
     onednn = f"oneDNN {os.environ['TF_ENABLE_ONEDNN_OPTS']}"
     versions = [tf.__version__, keras.__version__, "untuned", "fused BatchNorm", onednn]
     question = [network, recipe.batch_size, recipe.optimizer, candidates, *versions, _machine()]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
     path = cache_path()
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        known = {}
+    known = _known(path)
     if key not in known:
-        known[key] = _measure(candidates, recipe, build_model, image_shape, class_count)
+        found = _measure(candidates, recipe, build_model, image_shape, class_count)
+        known = _known(path) | {key: found}  # others may have written while this was measured
         with contextlib.suppress(OSError, UserError):  # a folder that may not be written to: measured anew next time
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps(known, indent=1))
     return known[key]
+
+
+def _known(path):
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def precisions_of_the_processor():

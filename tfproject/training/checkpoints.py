@@ -19,6 +19,11 @@ def _state(model):
     return [v for v in model.variables if id(v) not in metrics] + list(model.optimizer.variables)
 
 
+def written(directory):
+    """The checkpoints in a directory, pathlib.Paths from the oldest to the newest."""
+    return sorted(pathlib.Path(directory).glob("epoch-*.npz"), key=lambda path: int(path.stem.rpartition("-")[2]))
+
+
 def save(directory, model, history, best=()):
     """Write the checkpoint after `len(history)` epochs and remove those older than the last KEPT.
 
@@ -37,7 +42,7 @@ def save(directory, model, history, best=()):
     np.savez(buffer, history=np.array(json.dumps(history)), **arrays)
     write_atomically(directory / f"epoch-{len(history):04d}.npz", buffer.getvalue())
     left_behind = directory.glob(".epoch-*")  # by a process that was killed while it wrote
-    for old in [*sorted(directory.glob("epoch-*.npz"))[:-KEPT], *left_behind]:
+    for old in [*written(directory)[:-KEPT], *left_behind]:
         old.unlink()
 
 
@@ -49,14 +54,16 @@ def restore_newest(directory, model):
         weights, a list; empty where the checkpoint holds none.
     """
     variables = _state(model)
-    for path in sorted(pathlib.Path(directory).glob("epoch-*.npz"), reverse=True):
+    for path in reversed(written(directory)):
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = [file[f"{i:04d}"] for i in range(len(variables))]
+                arrays = [file[name] for name in sorted(file.files) if name.isdigit()]
                 history = json.loads(str(file["history"]))
                 best = [file[name] for name in sorted(file.files) if name.startswith("best-")]
         except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError):
             continue  # damaged, as the checksum inside tells: the one before is as good, an epoch earlier
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            continue  # of another version, that kept other things
         for variable, array in zip(variables, arrays):
             variable.assign(array)
         return history, best

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import math
 import random
 import resource
@@ -17,9 +18,9 @@ import tqdm
 from tfproject.data import augmentation, pipeline
 from tfproject.errors import UserError
 from tfproject.models import freezing, saved_models
+from tfproject.models.architecture import architecture
 from tfproject.training import acceleration, checkpoints, frozen_prefix, memory_guard
 from tfproject.training.layer_rates import scale_rates
-from tfproject.training.recipe import Recipe
 from tfproject.training.run import Run, environment
 
 VALIDATION_PIXELS = 2**20  # validated at once, at most; more would take more memory than the training step
@@ -54,7 +55,8 @@ def fit(
             hold for its variables.
         image_set: an ImageSet with a split `train`, and a `val` unless all that could be chosen by it is chosen.
         recipe: a Recipe.
-        directory: the run directory.
+        directory: the run directory. It is known again by the recipe, the images and the network's architecture; a
+            network that begins with other weights needs a directory of its own.
         strategy: "single" or "mirrored" (all GPUs, or all of TensorFlow's virtual CPUs, with equal weights).
         resume: if False, a directory that already holds a run is refused.
         profile: record a TensorBoard profile of ten steps of the first epoch.
@@ -99,9 +101,7 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         measured = build_model, image_shape
         if recipe.frozen_until:
             measured = frozen_prefix.suffix_builder(*measured, class_count, recipe.frozen_until)
-        recipe = acceleration.resolve(recipe, *measured, class_count)
-        run.write("environment.json", environment() | {"data": question["data"], "seed": recipe.seed})
-        run.write("recipe.json", question | {"recipe": recipe.to_json()})
+        recipe = acceleration.resolve(recipe, *measured, class_count, len(_devices(strategy)))
 
     keras.utils.set_random_seed(recipe.seed)
     steps = len(image_set.train) // recipe.batch_size
@@ -122,8 +122,6 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
 
     epochs = _Epochs(run, recipe, history, best, steps * recipe.batch_size, progress)
     if not epochs.over:
-        if not tf.config.list_physical_devices("GPU"):  # whose memory is not the machine's
-            memory_guard.check(model, recipe.batch_size)
         batches = image_set.train.training_batches(
             class_count, recipe.batch_size, recipe.augment, recipe.seed, len(history), recipe.epochs
         )
@@ -131,6 +129,11 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         if "val" in image_set.splits:
             at_once = max(1, min(256, VALIDATION_PIXELS // (image_shape[0] * image_shape[1])))
             validation = image_set.val.batches(at_once).map(lambda x, labels: (x, tf.one_hot(labels, class_count)))
+        if not tf.config.list_physical_devices("GPU"):  # whose memory is not the machine's
+            memory_guard.check(model, recipe.batch_size)
+        if not run.started:  # what is refused above leaves the directory free
+            run.write("environment.json", environment() | {"data": question["data"], "seed": recipe.seed})
+            run.write("recipe.json", question | {"recipe": recipe.to_json()})
         with memory_guard.shortage_told(recipe.batch_size):
             model.fit(
                 batches,
@@ -207,12 +210,15 @@ def _fingerprints(build_model, image_set, recipe):
                 f"The network cannot be built for images of {height}x{width} pixels ({reason}); give larger images, or "
                 "another network."
             ) from error
-    network = {"name": model.name, "sha256": hashlib.sha256(model.to_json().encode()).hexdigest()}
+    config = architecture(model)
+    network = {"name": json.loads(config)["config"]["name"], "sha256": hashlib.sha256(config.encode()).hexdigest()}
     if recipe.frozen_until:
         network["frozen"] = freezing.frozen_digest(freezing.freeze_until(model, recipe.frozen_until))
     return {
         "network": network,
-        "data": {"name": image_set.name, "split": image_set.split_method, "sha256": image_set.fingerprint},
+        # The fingerprint does not know the order of the training images, from which batches are drawn.
+        "data": {"name": image_set.name, "split": image_set.split_method, "sha256": image_set.fingerprint,
+                 "order": hashlib.sha256("\n".join(map(str, image_set.train.names)).encode()).hexdigest()[:16]},
     }
 
 
@@ -232,8 +238,8 @@ def _check_same_run(run, question, resume):
     """The recipe of the run that the directory holds, if it is the one asked for."""
     if not resume:
         raise UserError(f"{run.directory} already holds a run; add --resume to go on with it, or name another one.")
-    found = run.read("recipe.json")
-    found["asked"] = Recipe().to_json() | found.get("asked", {})  # a field may be younger than the run
+    found = run.question
+    found["data"] = question["data"] | found["data"]  # a field may be younger than the run
     for key in ("data", "network", "strategy", "asked"):
         if found.get(key) != question[key]:
             what = {"data": "another image set or split", "network": "another network", "strategy": "another strategy"}
@@ -251,13 +257,16 @@ def _without_xla(recipe):
 
 
 def _scope(strategy):
-    if strategy == "single":
-        return contextlib.nullcontext()
-    if strategy == "mirrored":
-        gpus = tf.config.list_logical_devices("GPU")
-        devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
-        return tf.distribute.MirroredStrategy(devices).scope()
-    raise UserError(f"Unknown strategy '{strategy}'; choose from {', '.join(STRATEGIES)}.")
+    devices = _devices(strategy)
+    return contextlib.nullcontext() if strategy == "single" else tf.distribute.MirroredStrategy(devices).scope()
+
+
+def _devices(strategy):
+    """The names of the devices that share a batch."""
+    if strategy not in STRATEGIES:
+        raise UserError(f"Unknown strategy '{strategy}'; choose from {', '.join(STRATEGIES)}.")
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in (found[:1] if strategy == "single" else found)]
 
 
 def _in_float32(model, build_model, image_shape, class_count):
@@ -340,7 +349,7 @@ class _Epochs(keras.callbacks.Callback):
             cause = "a number beyond what 16 bits hold: choose mixed_bfloat16 or float32, or a lower learning rate"
         else:
             cause = f"too high a learning rate ({rate:.3g} here, {self.recipe.learning_rate:g} at most): lower it"
-        good = sorted(self.run.directory.glob("checkpoints/epoch-*.npz"))
+        good = checkpoints.written(self.run.directory / "checkpoints")
         return Diverged(
             f"Training diverged in epoch {self.epoch + 1} at step {step or steps} of {steps} "
             f"({', '.join(f'{name} {value}' for name, value in found.items())}); the likely cause is {cause}.",

@@ -161,7 +161,8 @@ def features(prefix, split, directory, augment=(), views=1, view_seed=0, dtype="
 
     It is kept by the frozen part's configuration and weights, and within by the pixels that went in, so splits, runs
     and processes share it, and nothing else is ever taken for it. It is checked whenever it is opened; what was damaged
-    is computed anew, and an interrupted computation goes on where it stopped. The directory can be removed at any time.
+    is computed anew, and an interrupted computation goes on where it stopped. The directory can be removed when no
+    training uses it.
 
     Args:
         prefix: a keras.Model from images (b, h, w, 3) to features; see `run_once`.

@@ -80,7 +80,7 @@ class Recipe:
                 raise UserError(f"The recipe's {name} is {value!r}; it must be of type {kind.__name__}.")
         self._require("epochs", self.epochs >= 1, "at least 1")
         self._require("batch_size", self.batch_size >= 1, "at least 1")
-        self._require("learning_rate", 0 < self.learning_rate < float("inf"), "greater than 0")
+        self._require("learning_rate", 0 < self.learning_rate < float("inf"), "a finite number greater than 0")
         self._require("momentum", 0 <= self.momentum < 1, "from 0 to below 1")
         self._require("weight_decay", 0 <= self.weight_decay < float("inf"), "at least 0")
         self._require("warmup", 0 <= self.warmup < 1, "from 0 to below 1")

@@ -92,10 +92,16 @@ class Run:
         """Whether it was asked this Recipe of images with this fingerprint; it need not be finished."""
         if not self.started:
             return False
+        found = self.question
+        return found["asked"] == Recipe().to_json() | recipe.to_json() and found["data"].get("sha256") == images
+
+    @property
+    def question(self):
+        """What the run was asked, recipe.json's dict. Raises UserError if it is missing or damaged."""
         found = self.read("recipe.json")
-        # A field may be younger than the run.
-        same = Recipe().to_json() | found["asked"] == Recipe().to_json() | recipe.to_json()
-        return same and found["data"]["sha256"] == images
+        if not all(isinstance(found.get(key), dict) for key in ("asked", "data")):
+            raise _damaged(self.directory / "recipe.json", ValueError())
+        return found | {"asked": Recipe().to_json() | found["asked"]}  # a field may be younger than the run
 
     def lock(self):
         """A context in which no other process can train this run. Raises InUse if one does."""
