@@ -68,11 +68,11 @@ def _activations(table):
     fewer = math.prod(largest) / math.prod(end)
     more = max(row.output_shape[-1] for row in stages[end]) / max(row.output_shape[-1] for row in rows)
     if depth == "early" and fewer > max(1, more):
-        channels = f"{more:.3g} times more" if more >= 1 else f"{1 / more:.3g} times fewer"
+        channels = f"become {more:.3g} times more" if more > 1 else f"become {1 / more:.3g} times fewer"
         text += (
             f" An activation has a number for each position and channel: from there to the layers at {_times(end)} the "
-            f"positions become {fewer:.0f} times fewer and the channels {channels}, so an activation shrinks by a "
-            f"factor of {fewer / more:.0f}."
+            f"positions become {fewer:.0f} times fewer and the channels {channels if more != 1 else 'stay as many'}, "
+            f"so an activation shrinks by a factor of {fewer / more:.0f}."
         )
     makers = collections.Counter()
     for row in rows:
@@ -172,11 +172,22 @@ def _cheap(table, name, particular=lambda rows: ""):
             max((row for row in table.rows if row.intensity), key=lambda row: row.step_flops),
         )
         text += f" It moves {size(moved)} for {number(forward)} FLOPs forward, {intensity:.2f} FLOPs a byte"
-        waits = intensity < 2 and top.intensity > 10 * intensity  # no machine computes more slowly than it reads
-        text += (
-            f", where {top.name} has {top.intensity:.0f}: it waits for memory, not for arithmetic." if waits else "."
-        )
+        if intensity < 2 and top.intensity > 10 * intensity:
+            text += f", where {top.name} has {top.intensity:.0f}: {_waiting(table, rows, moved)}"
+        text += "."
     return text + particular(rows)
+
+
+def _waiting(table, rows, moved):
+    """Whether layers with little arithmetic wait for memory: by their times, where those were measured."""
+    if not table.machine or any(row.forward_ms is None for row in rows):
+        return "with so little arithmetic, memory is what it has to wait for"
+    seconds = sum(row.forward_ms for row in rows) / 1e3
+    rate, peak = moved / max(seconds, 1e-9) / 1e9, table.machine.gigabytes_per_second
+    text = f"measured, it moves {rate:.0f} GB/s of the {peak:.0f} GB/s that the machine copies"
+    if rate < 0.5 * peak:
+        return f"{text}, so what it waits for are neither these bytes nor these FLOPs alone"
+    return f"{text}: it waits for memory, not for arithmetic"
 
 
 def _batch_statistics(rows):
@@ -199,7 +210,7 @@ def _shrinking(rows):
     )
     if factor <= 1:
         return ""
-    return f" It pays for itself: after {name} an activation is {factor:.0f} times smaller, and so is all that follows."
+    return f" After {name} an activation is {factor:.0f} times smaller."
 
 
 def _training(table):

@@ -49,9 +49,13 @@ def study(model, batch_size=1, input_shape=None, optimizer="adam", measure=False
 
         machine = timing.measure_machine()
         offset = len(traced.inputs)
+        before = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
         for number, call in enumerate(traced.calls):
-            forward, backward = timing.measure_call(call, bool(kept.backwards[number]), machine.call_ms)
+            to_inputs = any(tensor.origin in kept.trained for tensor in call.inputs)
+            forward, backward = timing.measure_call(call, bool(kept.backwards[number]), to_inputs, machine.call_ms)
             rows[offset + number] = dataclasses.replace(rows[offset + number], forward_ms=forward, backward_ms=backward)
+        for variable, value in before:  # BatchNorm's averages, which timing its training has moved
+            variable.assign(value)
     return CostTable(
         model=model.name, batch_size=batch_size, input_shapes=tuple(tensor.shape for _, tensor in traced.inputs),
         optimizer=chosen.name, rows=tuple(rows), training_memory=memory.predict(traced, kept, model, chosen),

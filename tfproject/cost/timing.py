@@ -34,12 +34,15 @@ def measure_machine(side=2048, copy_bytes=2**28):
     )
 
 
-def measure_call(call, backward, call_ms=0.0):
+def measure_call(call, backward, to_inputs=True, call_ms=0.0):
     """Time a layer's call by itself on random input.
+
+    Its own weights stay, but not what it changes itself in training, as BatchNorm's averages.
 
     Args:
         call: a tracing.Call.
         backward: whether the layer has a backward pass.
+        to_inputs: whether there is a gradient for its inputs in that, as for none of the first trained layer.
         call_ms: what the call of a function that does nothing takes, which is taken off.
 
     Returns:
@@ -65,7 +68,7 @@ def measure_call(call, backward, call_ms=0.0):
     forward = max(0.0, 1e3 * seconds - call_ms)
     if not backward:
         return forward, None
-    sources = [x for x in values if x.dtype.is_floating]
+    sources = [x for x in values if to_inputs and x.dtype.is_floating]
     sources += [variable.value for variable in getattr(operation, "trainable_weights", ())]
 
     def both():
