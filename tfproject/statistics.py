@@ -136,11 +136,12 @@ def paired_difference(only_first, only_second, count):
     """The difference of two shares of the same images, with its interval and McNemar's exact test.
 
     Args:
-        only_first, only_second: how many images count for the first share only, and for the second only.
+        only_first, only_second: how many images count for the first share only, and for the second only; ints or, for
+            several comparisons, int arrays of one shape.
         count: n, all images.
 
     Returns:
-        A dict: difference (first - second), low, high (95 %, Agresti & Min) and p, two-sided.
+        A dict: difference (first - second), low, high (95 %, Agresti & Min) and p, two-sided; floats or float64 arrays.
 
     Reference:
         McNemar 1947, Note on the sampling error of the difference between correlated proportions; Agresti & Min 2005,
@@ -148,16 +149,17 @@ def paired_difference(only_first, only_second, count):
     """
     from scipy.stats import binom, norm
 
+    only_first, only_second = np.asarray(only_first), np.asarray(only_second)
     more, less, total = only_first + 0.5, only_second + 0.5, count + 2
     middle = (more - less) / total
     reach = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(more + less - (more - less) ** 2 / total) / total
-    p = min(1.0, 2 * binom.cdf(min(only_first, only_second), only_first + only_second, 0.5))
-    return {
-        "difference": float((only_first - only_second) / count),
-        "low": float(max(-1, middle - reach)),
-        "high": float(min(1, middle + reach)),
-        "p": float(p),
+    found = {
+        "difference": (only_first - only_second) / count,
+        "low": np.maximum(-1, middle - reach),
+        "high": np.minimum(1, middle + reach),
+        "p": np.minimum(1, 2 * binom.cdf(np.minimum(only_first, only_second), only_first + only_second, 0.5)),
     }
+    return {name: value if np.ndim(value) else float(value) for name, value in found.items()}
 
 
 def holm(p_values):

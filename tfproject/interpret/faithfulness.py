@@ -10,21 +10,12 @@ from scipy import ndimage, stats
 from tfproject.errors import UserError
 from tfproject.interpret.attribution import METHODS, attributor, class_probabilities, default_batch_size
 from tfproject.interpret.network import Network, lay_open
+from tfproject.statistics import summarise
 
 SIMILAR = 0.5  # maps whose rank correlation may be as high as this do not depend enough on the weights
 NEGLIGIBLE = 0.01  # of probability: a gain over the control smaller than this is none, whatever its interval
-RESAMPLES = 2000  # of the bootstrap
 SSIM_WINDOW = 11  # pixels, Wang et al.'s own
 SSIM_IMAGES = 64  # compared at a time
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A mean over images and its 95 % bootstrap interval; None where there are fewer than two images."""
-
-    mean: float
-    low: float | None
-    high: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,8 +36,8 @@ class SanityCheck:
     ssim: dict[str, np.ndarray]
 
     def correlation(self, method):
-        """Interval of the rank correlation with the maps of the network that is randomised throughout."""
-        return interval(self.rank_correlation[method][-1])
+        """Summary of the rank correlation with the maps of the network that is randomised throughout."""
+        return summarise(self.rank_correlation[method][-1])
 
     def passes(self, method):
         """Whether the maps depend on the weights: the upper end of `correlation` is below SIMILAR."""
@@ -80,13 +71,13 @@ class PixelCurves:
         return np.trapezoid(getattr(self, kind)[method], self.shares, axis=1)
 
     def gain(self, kind, method):
-        """Interval of how much better the maps are than moved ones, paired by image.
+        """Summary of how much better the maps are than moved ones, paired by image.
 
         For "deletion" the control's area less the map's own, as the probability is to fall early; for "insertion" the
         map's own less the control's. In probability.
         """
         difference = self.areas(f"{kind}_control", method) - self.areas(kind, method)
-        return interval(difference if kind == "deletion" else -difference)
+        return summarise(difference if kind == "deletion" else -difference)
 
 
 def sanity_check(
@@ -234,11 +225,11 @@ def table(sanity, curves):
     for method in curves.deletion:
         numbers = {
             "sanity_correlation": sanity.correlation(method),
-            "sanity_ssim": interval(sanity.ssim[method][-1]),
+            "sanity_ssim": summarise(sanity.ssim[method][-1]),
         }
         for kind in ("deletion", "insertion"):
-            numbers[f"{kind}_auc"] = interval(curves.areas(kind, method))
-            numbers[f"{kind}_control"] = interval(curves.areas(f"{kind}_control", method))
+            numbers[f"{kind}_auc"] = summarise(curves.areas(kind, method))
+            numbers[f"{kind}_control"] = summarise(curves.areas(f"{kind}_control", method))
             numbers[f"{kind}_gain"] = curves.gain(kind, method)
         row = {"method": method, "passes": sanity.passes(method)}
         row["verdict"] = verdict(
@@ -255,7 +246,7 @@ def verdict(passes, fails, deletion_gain, insertion_gain):
 
     Args:
         passes, fails: whether the method passes the sanity check, and whether it is shown to fail it.
-        deletion_gain, insertion_gain: Interval of the gain over the control. The map is better than chance where it
+        deletion_gain, insertion_gain: Summary of the gain over the control. The map is better than chance where it
             lies above 0 and worse where it lies below, if the mean gain is NEGLIGIBLE or more.
 
     Returns:
@@ -277,25 +268,6 @@ def verdict(passes, fails, deletion_gain, insertion_gain):
     if open_ := [kind for kind in gains if kind not in better + worse]:
         parts.append(f"left open by {' and '.join(open_)}")
     return ", ".join(parts)
-
-
-def interval(values, seed=0):
-    """The mean of numbers and its 95 % percentile bootstrap interval.
-
-    Args:
-        values: n numbers, one for each image.
-        seed: of the resampling.
-
-    Returns:
-        Interval.
-    """
-    values = np.asarray(values, np.float64)
-    if len(values) < 2:
-        return Interval(float(values.mean()), None, None)
-    found = stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, batch=100, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return Interval(float(values.mean()), float(found.low), float(found.high))
 
 
 def rank_correlation(maps, others):

@@ -10,10 +10,10 @@ from scipy import stats
 
 from tfproject.errors import UserError
 from tfproject.interpret.activations import _behaviour
-from tfproject.interpret.faithfulness import interval
 from tfproject.interpret.filters import _directions, colour_kernels
 from tfproject.interpret.receptive_fields import receptive_field
 from tfproject.interpret.samples import _resized
+from tfproject.statistics import summarise, wilson
 
 KINDS = ("class", "group", "colour", "colour edge", "edge", "brightness", "texture", "mixed", "silent")
 SIGNIFICANCE = 0.05  # of p-values, corrected for the number of the layer's units
@@ -78,8 +78,9 @@ def unit_rows(network, samples, split, class_names, groups=None, seed=0):
 
     selectivity, order = class_selectivity(samples.class_means_average, samples.minimum)
     of_maximum, _ = class_selectivity(samples.class_means, samples.minimum)
-    of_class = purity(samples.indices, labels, seed)
-    of_group = purity(samples.indices, members[labels], seed)
+    excited = _excited(samples)
+    of_class = purity(samples.indices, labels, seed, excited)
+    of_group = purity(samples.indices, members[labels], seed, excited)
     distance, angle, distance_p = colour_distance(network, samples, split.images, seed)
     filled = fill(unit_layer, samples)
     found = _kernel_rows(network, samples.name)
@@ -153,7 +154,12 @@ def class_selectivity(class_means, minimum):
         return np.where(others > 0, (most - rest) / (most + rest), np.nan), order
 
 
-def purity(indices, labels, seed=0):
+def _excited(samples):
+    """Which of its top images excite a unit at all: where few do, the rest are those that happen to come first."""
+    return samples.values > samples.minimum[:, None]
+
+
+def purity(indices, labels, seed=0, counted=None):
     """The share of the most frequent label among the images that excite each unit most, and whether it may be chance.
 
     By chance k images are drawn from all without putting back. p is the chance of as many of that label or more (the
@@ -163,6 +169,7 @@ def purity(indices, labels, seed=0):
         indices: int, shape (units, k), images.
         labels: int, shape (n,), of all images; -1 for images that belong to none and only fill places.
         seed: of the random draws behind the purity by chance.
+        counted: bool, shape (units, k), which of the images count; None for all. k below is their number.
 
     Returns:
         A dict: share, float64 (units,); label, int (units,), the most frequent one, -1 where there is none;
@@ -174,13 +181,14 @@ def purity(indices, labels, seed=0):
     if not count:
         units = len(indices)
         return {"share": np.zeros(units), "label": np.full(units, -1), "p": np.ones(units), "by_chance": None}
-    found = (labels[indices][:, :, None] == np.arange(count)).sum(axis=1)
-    label, most = found.argmax(axis=1), found.max(axis=1)
-    p = stats.hypergeom.sf(most - 1, len(labels), totals[label], k) * np.count_nonzero(totals)
+    counted = np.ones(indices.shape, bool) if counted is None else counted
+    found = ((labels[indices][:, :, None] == np.arange(count)) & counted[:, :, None]).sum(axis=1)
+    label, most, of = found.argmax(axis=1), found.max(axis=1), counted.sum(axis=1)
+    p = stats.hypergeom.sf(most - 1, len(labels), totals[label], of) * np.count_nonzero(totals)
     urn = np.append(totals, np.count_nonzero(labels < 0))
     drawn = np.random.default_rng(seed).multivariate_hypergeometric(urn, k, DRAWS, method="marginals")
     return {
-        "share": most / k,
+        "share": most / np.maximum(1, of),
         "label": np.where(most > 0, label, -1),
         "p": np.minimum(1, p),
         "by_chance": float(drawn[:, :count].max(axis=1).mean() / k),
@@ -200,18 +208,19 @@ def colour_distance(network, samples, images, seed=0):
         seed: of the random crops.
 
     Returns:
-        (float64 (units,), the distance of the mean of the k top crops from the mean of random crops, in standard
-        deviations of a random crop (Mahalanobis); float64 (units,), the direction in degrees, as `hue` has it;
-        float64 (units,), p of such a distance for k random crops, which is that of k times its square in a chi-squared
-        distribution of two degrees of freedom). About 0, NaN and 1 for images without colours.
+        (float64 (units,), the distance of the mean of the k top crops that excite the unit at all from the mean of
+        random crops, in standard deviations of a random crop (Mahalanobis); float64 (units,), the direction in degrees,
+        as `hue` has it; float64 (units,), p of such a distance for k random crops, which is that of k times its square
+        in a chi-squared distribution of two degrees of freedom). About 0, NaN and 1 for images without colours.
     """
-    units, k = samples.indices.shape
+    (units, k), excited = samples.indices.shape, _excited(samples)
+    excited |= ~excited.any(axis=1, keepdims=True)  # of a silent unit any will do, as nothing is said of it
     if network.image_shape[-1] != 3:
         return np.zeros(units), np.full(units, np.nan), np.ones(units)
     field = receptive_field(network, samples.name)
     top = np.array([
-        _chroma(network, images, indices, places, field).mean(axis=0)
-        for indices, places in zip(samples.indices, samples.places)
+        _chroma(network, images, indices[own], places[own], field).mean(axis=0)
+        for indices, places, own in zip(samples.indices, samples.places, excited)
     ])  # fmt: skip
     random = np.random.default_rng(seed)
     places = samples.places.reshape(-1, 2)[random.integers(units * k, size=RANDOM_CROPS)]
@@ -220,7 +229,7 @@ def colour_distance(network, samples, images, seed=0):
     # A little is added so that grey images, whose colours differ by rounding, have none.
     squared = np.einsum("uc,cd,ud->u", shift, np.linalg.inv(np.cov(control.T) + LEAST_SPREAD**2 * np.eye(2)), shift)
     direction = np.where(np.hypot(*shift.T) > LEAST_SPREAD, hue(shift), np.nan)
-    return np.sqrt(squared), direction, stats.chi2.sf(k * squared, 2)
+    return np.sqrt(squared), direction, stats.chi2.sf(excited.sum(axis=1) * squared, 2)
 
 
 def fill(unit_layer, samples):
@@ -357,8 +366,8 @@ def layer_rows(rows):
     Returns:
         A list of dicts, one for each layer: layer, depth (1 for the first), logits, units, speaking (those not silent);
         class_selective (units), class_selective_share of all units with its 95 % Wilson interval (_low, _high);
-        selectivity, selectivity_of_maximum, purity, each the mean over the speaking units with its 95 % bootstrap
-        interval over units, None without any; purity_by_chance; and for each of KINDS the number of units.
+        selectivity, selectivity_of_maximum, purity, each the mean over the speaking units with its 95 %
+        t-interval over units, None without any; purity_by_chance; and for each of KINDS the number of units.
     """
     layers = {}
     for row in rows:
@@ -547,17 +556,17 @@ def _grating_by_chance(height, width):
 def _layer_row(depth, rows):
     speaking = [row for row in rows if row["kind"] != "silent"]
     selective = sum(row["class_selective"] for row in rows)
-    share = stats.binomtest(selective, len(rows)).proportion_ci(method="wilson")
+    low, high = wilson(selective, len(rows))
     result = {
         "layer": rows[0]["layer"], "depth": depth, "logits": rows[0]["logits"], "units": len(rows),
         "speaking": len(speaking), "class_selective": selective, "class_selective_share": selective / len(rows),
-        "class_selective_share_low": float(share.low), "class_selective_share_high": float(share.high),
+        "class_selective_share_low": float(low), "class_selective_share_high": float(high),
     }  # fmt: skip
     for measure in ("selectivity", "selectivity_of_maximum", "purity"):
         values = [row[measure] for row in speaking if row[measure] is not None and np.isfinite(row[measure])]
-        found = interval(values) if values else None
+        found = summarise(values)
         result |= {
-            name: getattr(found, part, None)
+            name: getattr(found, part)
             for name, part in ((measure, "mean"), (f"{measure}_low", "low"), (f"{measure}_high", "high"))
         }
     result["purity_by_chance"] = speaking[0]["purity_by_chance"] if speaking else None

@@ -11,11 +11,10 @@ from tqdm import tqdm
 
 from tfproject.errors import UserError
 from tfproject.interpret.attribution import default_batch_size
-from tfproject.interpret.faithfulness import interval
 from tfproject.interpret.network import _consumers
+from tfproject.statistics import paired_difference, summarise
 
 VALUES = ("zero", "mean")
-CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,9 +63,8 @@ class Silencing:
             units (Benjamini & Hochberg); worst_class, that loses most, and worst_class_drop; and where there are
             preferred classes preferred, class_images, class_drop, class_drop_low, class_drop_high; None for no class.
         """
-        low, high = paired_interval(self.before, self.after)
-        p = paired_p(self.before, self.after)
-        corrected = stats.false_discovery_control(p)
+        lost = _lost(self.before, self.after)
+        corrected = stats.false_discovery_control(lost["p"])
         present = np.unique(self.labels)
         drops = np.stack([self.class_drop(label) for label in present])
         worst = drops.argmax(axis=0)
@@ -74,8 +72,8 @@ class Silencing:
         for i, unit in enumerate(self.units):
             row = {
                 "layer": self.layer, "unit": int(unit), "value": self.value, "images": len(self.labels),
-                "accuracy": float(self.before.mean()), "drop": float(self.drop[i]), "drop_low": float(low[i]),
-                "drop_high": float(high[i]), "p": float(p[i]), "p_corrected": float(corrected[i]),
+                "accuracy": float(self.before.mean()), "drop": float(self.drop[i]), "drop_low": float(lost["low"][i]),
+                "drop_high": float(lost["high"][i]), "p": float(lost["p"][i]), "p_corrected": float(corrected[i]),
                 "worst_class": class_names[present[worst[i]]], "worst_class_drop": float(drops[worst[i], i]),
             }  # fmt: skip
             if preferred is not None:
@@ -89,8 +87,8 @@ class Silencing:
         if not own.any():
             return dict.fromkeys(columns)
         before, after = self.before[own], self.after[i : i + 1, own]
-        low, high = paired_interval(before, after)
-        values = name, int(own.sum()), float(before.mean() - after.mean()), float(low[0]), float(high[0])
+        lost = _lost(before, after)
+        values = name, int(own.sum()), *(float(lost[part][0]) for part in ("difference", "low", "high"))
         return dict(zip(columns, values))
 
 
@@ -128,7 +126,7 @@ class SilencedSet:
             A dict: layer, set, units (how many), value, images, accuracy (with all units); drop with its paired 95 %
             interval (drop_low, drop_high); control_drop, the mean of the random sets', with the lowest and highest of
             them (control_low, control_high), draws; excess, how much more the set loses than the random sets on the
-            mean, with its 95 % bootstrap interval over images (excess_low, excess_high); p, the share of the sets, this
+            mean, with its 95 % t-interval over images (excess_low, excess_high); p, the share of the sets, this
             one counted, that lose as much. The same numbers for the images of the class that the set is named after,
             as class_drop and so on; None where it is named after none.
         """
@@ -145,11 +143,11 @@ class SilencedSet:
 
     def _numbers(self, among):
         before, after, control = self.before[among], self.after[among], self.control[:, among]
-        (low,), (high,) = paired_interval(before, after[None])
+        lost = _lost(before, after[None])
         drop, drops = before.mean() - after.mean(), before.mean() - control.mean(axis=1)
-        excess = interval(control.mean(axis=0) - after)
+        excess = summarise(control.mean(axis=0) - after)
         return {
-            "drop": float(drop), "drop_low": float(low), "drop_high": float(high),
+            "drop": float(drop), "drop_low": float(lost["low"][0]), "drop_high": float(lost["high"][0]),
             "control_drop": float(drops.mean()), "control_low": float(drops.min()), "control_high": float(drops.max()),
             "excess": excess.mean, "excess_low": excess.low, "excess_high": excess.high,
             "p": float((1 + np.count_nonzero(drops >= drop)) / (1 + len(drops))),
@@ -270,31 +268,10 @@ def set_rows(found, class_names):
     return rows
 
 
-def paired_interval(before, after):
-    """The 95 % interval of the accuracy lost, from the images that changed.
-
-    Args:
-        before: bool, shape (n,), correct or not.
-        after: bool, shape (m, n).
-
-    Returns:
-        (low, high), float64, shape (m,) each.
-
-    Reference:
-        Agresti & Min 2005, Simple improved confidence intervals for comparing matched proportions (Statistics in
-        Medicine 24): half an image is added to each of the four cells.
-    """
-    lost, won = (before & ~after).sum(axis=1) + 0.5, (~before & after).sum(axis=1) + 0.5
-    count = len(before) + 2
-    middle = (lost - won) / count
-    reach = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(lost + won - (lost - won) ** 2 / count) / count
-    return np.maximum(-1, middle - reach), np.minimum(1, middle + reach)
-
-
-def paired_p(before, after):
-    """McNemar's exact two-sided p for each row of `after` (m, n) against `before` (n,); float64 (m,)."""
+def _lost(before, after):
+    """`paired_difference` of the accuracy before, bool (n,), and each row of `after`, bool (m, n)."""
     lost, won = (before & ~after).sum(axis=1), (~before & after).sum(axis=1)
-    return np.minimum(1, 2 * stats.binom.cdf(np.minimum(lost, won), lost + won, 0.5))
+    return paired_difference(lost, won, len(before))
 
 
 def _checked_units(network, name, units):

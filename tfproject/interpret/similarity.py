@@ -4,11 +4,11 @@ import dataclasses
 
 import keras
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize
 
 from tfproject.errors import UserError
 from tfproject.interpret.attribution import default_batch_size
-from tfproject.interpret.faithfulness import interval
+from tfproject.statistics import summarise, wilson
 
 SAME = 0.5  # the correlation from which on two units count as the same
 
@@ -59,23 +59,23 @@ class LayerSimilarity:
             A dict: layer, images, units, other_units, varying (pairs that could be made, of units that do not say the
             same of every image), threshold; share, of the smaller layer's units that have a partner from the
             threshold on, with its 95 % Wilson interval (share_low, share_high); null_share and null_share_highest, mean
-            and highest of the draws by chance; correlation, the mean over the pairs with its 95 % bootstrap interval
+            and highest of the draws by chance; correlation, the mean over the pairs with its 95 % t-interval
             (correlation_low, correlation_high), null_correlation; cka, null_cka. None where no unit varies.
         """
         matching, count = self.matching, min(self.matching.units_of_each)
         found = int((matching.correlations >= same).sum())
-        share = stats.binomtest(found, count).proportion_ci(method="wilson")
+        low, high = wilson(found, count)
         null = (matching.null >= same).sum(axis=1) / count
         row = {
             "layer": self.layer, "images": self.images, "units": matching.units_of_each[0],
             "other_units": matching.units_of_each[1], "varying": len(matching.units), "threshold": same,
-            "share": found / count, "share_low": float(share.low), "share_high": float(share.high),
+            "share": found / count, "share_low": float(low), "share_high": float(high),
             "null_share": float(null.mean()), "null_share_highest": float(null.max()),
             "correlation": None, "correlation_low": None, "correlation_high": None, "null_correlation": None,
             "cka": self.cka, "null_cka": float(self.null_cka.mean()),
         }  # fmt: skip
         if len(matching.units):
-            mean = interval(matching.correlations)
+            mean = summarise(matching.correlations)
             row |= {"correlation": mean.mean, "correlation_low": mean.low, "correlation_high": mean.high}
             row["null_correlation"] = float(matching.null.mean())
         return row

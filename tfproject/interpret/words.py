@@ -183,8 +183,8 @@ def silenced_units(rows, count=NAMED):
         text += f"{len(lost):,} of {_units(len(rows))} {_are(lost)} shown to be worth accuracy, the most "
         text += f"{_joined([_loss(row) for row in lost[:count]])}."
     else:
-        text += f"no unit of {len(rows):,} is shown to be worth accuracy; so few images could have shown no loss below "
-        text += f"{_points(_least_shown(rows))}."
+        text += f"no unit of {len(rows):,} is shown to be worth accuracy; on so few images a loss of one unit alone is "
+        text += f"shown from {_points(_least_shown(rows))} on."
     if won:
         named = [
             f"unit {row['unit']} of {row['layer']} ({_points(-row['drop'])}, "

@@ -456,7 +456,11 @@ def _untrained(model, seed):
     import keras
 
     keras.utils.set_random_seed(seed)
-    return keras.models.clone_model(model)
+    untrained = keras.models.clone_model(model)
+    for layer, copy in zip(model.layers, untrained.layers):
+        if isinstance(layer, keras.layers.Normalization):  # the data's mean and spread are not learnt from the classes
+            copy.set_weights(layer.get_weights())
+    return untrained
 
 
 def _silencing(subject):
