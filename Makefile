@@ -43,15 +43,17 @@ docs: $(INSTALLED)
 tensorboard: $(INSTALLED)
 	$(BIN)/tensorboard --logdir runs
 
+$(BIN)/python:
+	$(PYTHON) -m venv .venv || { echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 1; }
+
 # Installed anew only when what is to be installed has changed.
-$(INSTALLED): $(REQUIREMENTS) pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 1; }
+$(INSTALLED): $(REQUIREMENTS) pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # The exact versions, worked out anew from pyproject.toml's ranges.
-requirements:
+requirements: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --extra test --no-header pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --extra test --extra gpu --no-header pyproject.toml -o requirements-gpu.txt

@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import re
 
 from claims import claim, measure, met
 
@@ -36,7 +37,16 @@ def page(results):
     if without:
         listed = ", ".join(f"[`{name}`](results/{name}.json)" for name in without)
         parts.append(f"Measured without a claim about speed: {listed}.\n")
+    if missing := not_run(results):
+        parts.append(f"Not run yet: {', '.join(missing)}.\n")
     return "\n".join(parts)
+
+
+def not_run(results):
+    """The scripts of `make bench` that have left no result."""
+    makefile = (HERE.parent / "Makefile").read_text().replace("\\\n", "")
+    scripts = re.search(r"^BENCHMARKS \?= (.*)$", makefile, re.MULTILINE)[1].split()
+    return [script for script in scripts if not any(name.startswith(script) for name in results)]
 
 
 def machines(results):
@@ -79,6 +89,7 @@ def _input_pipeline(result):
 
 def _frozen_prefix(result):
     for cut in result["cuts"]:
+        measured = cut["as_keras_does_it_epochs_measured"]
         yield {
             "what": f"{cut['epochs']} epochs on {result['data']}, VGG16 frozen until {cut['frozen_until']}, "
             f"trained in {cut['trained_in']}{', the fastest here' if cut['precision'] == 'auto' else ''}",
@@ -87,8 +98,8 @@ def _frozen_prefix(result):
             # Only the mean of theirs is kept, and how far its two measurements are apart.
             "lowest": cut["times_faster"] * (1 - cut["as_keras_does_it_spread"] / 2),
             "highest": cut["times_faster"] * (1 + cut["as_keras_does_it_spread"] / 2),
-            "rounds": 1, "target": 10, "remark": f"its arithmetic is {cut['times_less_arithmetic']} times less; theirs "
-            f"is in float32, from {cut['as_keras_does_it_epochs_measured']} epochs that were measured",
+            "rounds": measured, "target": 10, "remark": f"its arithmetic is {cut['times_less_arithmetic']} times less; "
+            f"theirs is in float32, from {measured} epochs that were measured",
         }  # fmt: skip
 
 

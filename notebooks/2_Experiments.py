@@ -67,6 +67,8 @@ print(f"{len(results)} experiments, {sum(len(found['trials']) for found in resul
 # The tables all read alike. *val accuracy* is the mean over the seeds, with its 95 % interval; *difference* is to the
 # baseline; *p corrected* is from a paired test, made stricter because several comparisons are made at once (Holm's
 # method). *gap* is accuracy on training images minus accuracy on validation images: how much was learnt by heart.
+# *test accuracy* is there for the baseline and for what was chosen on validation alone, as test images are looked at
+# once, at the end. A row without numbers diverged with one of its seeds.
 
 # %%
 COLUMNS = {
@@ -97,9 +99,11 @@ show("augmentation")
 # %% [markdown]
 # ## Why several seeds, and why paired
 #
-# The same seed gives all variations the same first weights and the same training images. Part of the luck is
-# therefore shared, and cancels when we subtract seed by seed. Compare the two p-values: *unpaired* treats the runs as
-# strangers, *paired* uses the subtraction. Neither is a proof when the seeds are three.
+# The same seed gives all variations the same first weights and the same training images. As far as that luck is shared
+# it cancels when we subtract seed by seed. Compare the two p-values: *unpaired* treats the runs as strangers, *paired*
+# uses the subtraction. Pairing has a price: with three seeds the paired test has two degrees of freedom and the
+# unpaired one four, so where seeds do little alike for both variations the paired p is the *larger* one, as the table
+# may show. We pair all the same, because that was decided beforehand. Neither is a proof when the seeds are three.
 
 # %%
 accuracies = {}
@@ -193,8 +197,8 @@ notebook.table(found["rows"], COLUMNS)
 # 2. Which of the differences on this page would you act on? Write down your rule *before* you look again.
 # 3. Write an experiment that tests your own belief about dropout (`options={"dropout": 0.3}`). Decide beforehand what
 #    result would change your mind.
-# 4. TensorBoard shows the same runs: `make tensorboard`, then HParams, then *parallel coordinates*. Colour the lines by
-#    accuracy on validation. Which axis sorts the colours?
+# 4. TensorBoard shows the runs that were trained here: `make tensorboard`, then HParams, then *parallel coordinates*.
+#    Colour the lines by accuracy on validation. Which axis sorts the colours?
 
 # %% [markdown]
 # The page with everything is `index.html` in this folder.

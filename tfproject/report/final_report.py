@@ -25,7 +25,7 @@ COMMANDS = {
     "task2": "tfproject task2 --data real --precision mixed_bfloat16 --publish",
     "task3": "tfproject task3 --data real --second MODEL.keras --publish",
     "task4": "tfproject task4 --data real --publish",
-    "task5": "tfproject task5 --data real --publish",
+    "task5": "tfproject task5 --data real --precision mixed_bfloat16 --publish",
 }
 COURSE = (
     "The course project's numbers are single runs and come without intervals, so a difference is that of our mean to "
@@ -317,7 +317,7 @@ def _reproduce(found):
         ))  # fmt: skip
     return _Part(
         (
-            "In the folder of the repository, on Debian or Ubuntu with Python 3.11 or newer: make study DATA=real "
+            "In the folder of the repository, on Debian or Ubuntu with Python 3.11 to 3.13: make study DATA=real "
             "installs the exact versions of requirements.txt and runs all tasks; the commands below run one each. "
             "Interrupted, a run goes on when it is started again; the same seed on the same machine and versions "
             "gives the same weights, bit for bit.",

@@ -120,7 +120,7 @@ def trainings(folder):
     for path in paths or sorted(folder.glob("environment.json")):
         run = path.parent
         measured = read(run / "metrics.json") or {}
-        if run.name.startswith("stage-") or not {"training", "svm"} & measured.keys():
+        if run.name.startswith("stage-") or not {"training", "svm", "outcome"} & measured.keys():
             continue
         stages = [measured, *(read(stage) for stage in sorted(run.glob("stage-*/metrics.json")))]
         seconds = sum(stage.get("training", {}).get("seconds", 0) for stage in stages)  # an SVM is solved in no time
@@ -256,8 +256,8 @@ def points(mean, low, high, sign="+"):
     return points if low is None else f"{points} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
 
 
-def variations_table(called, analysis):
-    """An experiment's table."""
+def variations_table(called, analysis, gap):
+    """An experiment's table; `gap` says between which accuracies the gap is."""
     rows = []
     for row in analysis["rows"]:
         accuracy = (
@@ -271,10 +271,17 @@ def variations_table(called, analysis):
         ))  # fmt: skip
     return Table(
         f"{upper(called)}: {analysis['question']} Accuracy on validation, difference to "
-        f"'{analysis['baseline']}', and gap in points: accuracy on training images less that on validation.",
+        f"'{analysis['baseline']}', and gap in points: {gap}.",
         ("variation", "seeds", "accuracy (95 % interval)", "difference (95 % interval)", "corrected p", "gap"),
         cells(rows),
     )  # fmt: skip
+
+
+def trained_on(analysis):
+    """On how many images for how many epochs an experiment's baseline is trained."""
+    base = next(row for row in analysis["rows"] if row["variation"] == analysis["baseline"])
+    epochs = "" if base["epochs"] is None else f" for {base['epochs']:g} epochs"  # None if a seed diverged
+    return f"on {base['train_images']:,} images{epochs}"
 
 
 def highest(analysis):

@@ -86,6 +86,9 @@ def _task2(data, profile, directory, options):
 def _task3(data, profile, directory, options):
     from tfproject.tasks import task3_visualizations
 
+    second = directory.parent / "task1" / "custom_cnn-seed1" / "model.keras"  # of the same network as the saved one
+    if data == "real" and second.exists():
+        options = options | {"second": second}
     report = task3_visualizations.run_task(data, profile, directory, **options)
     networks = json.loads((directory / "metrics.json").read_text())["networks"]
     return {

@@ -240,7 +240,9 @@ def _cures(size):
 
 
 def _best_together(results):
-    """The cures together whose gain alone is shown, or else the best two that gain, or else the best one.
+    """The cures whose gain has an interval above 0 together, or else the best two that gain, or else the best one.
+
+    The intervals are each for itself: this chooses what to try, and shows nothing.
 
     More data is not among them: it is what the others are to make up for.
     """
@@ -249,10 +251,10 @@ def _best_together(results):
     for cure, accuracies in cures:
         if cure.train_images == base.train_images and None not in accuracies and None not in baseline:
             gains.append((compare(accuracies, baseline), cure))
-    shown = [cure for gain, cure in gains if gain.low is not None and gain.low > 0]
+    promising = [cure for gain, cure in gains if gain.low is not None and gain.low > 0]
     ranked = [cure for _, cure in sorted(gains, key=lambda pair: -pair[0].mean)]
     gaining = sum(gain.mean > 0 for gain, _ in gains)
-    best = shown if len(shown) > 1 else ranked[: max(1, min(2, gaining))]
+    best = promising if len(promising) > 1 else ranked[: max(1, min(2, gaining))]
     return base.combined_with(best, "best together")
 
 
@@ -307,7 +309,15 @@ def _overfit_remark(analysis):
     listed = "; ".join(
         f"{row['variation']}: {row['train_accuracy']:.1%} and {100 * row['gap']:.1f} points" for row in reached
     )
-    return f"Overfit, which is {wanted}, was reached with {listed}."
+    remark = f"Overfit, which is {wanted}, was reached with {listed}."
+    behind = [row for row in analysis["rows"] if (row["train_accuracy"] or 1) < OVERFIT_ACCURACY]
+    if behind:
+        remark += (
+            " All sizes had as many steps, in which the network did not come to know the larger sets by heart ("
+            + "; ".join(f"{row['variation']}: {row['train_accuracy']:.1%}" for row in behind)
+            + "): whether it would in more steps, this does not show."
+        )
+    return remark
 
 
 def _cures_remark(analysis):
@@ -393,7 +403,20 @@ def run_task(
             "on_bad_image": on_bad_image,
         },
     )  # fmt: skip
+    _check_sizes(study, only, profile)
     return run_study(study, only=only, scheduler=scheduler, workers=workers)
+
+
+def _check_sizes(study, only, profile):
+    """Refuse a set that is smaller than what is asked of it, before hours are spent."""
+    asked = [v for e in study.experiments if only is None or e.name in only for v in e.variations]
+    for split, counts in (("train", [v.train_images for v in asked]), ("val", [v.val_images for v in asked])):
+        most, there = max((count or 0 for count in counts), default=0), len(study.image_set.splits[split])
+        if most > there:
+            raise UserError(
+                f"The profile '{profile}' wants {most:,} images of {study.image_set.name}'s split '{split}', which has "
+                f"{there:,}; choose --profile quick, or give a larger set."
+            )
 
 
 def _reuse(results, directory):

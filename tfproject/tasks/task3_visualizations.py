@@ -157,7 +157,8 @@ def _vgg16(images, size, directory, weights):
     from tfproject import training
     from tfproject.experiments.experiment import Trial, Variation
 
-    train, val = size.head_images
+    splits = images.train, images.val  # a smaller set is taken whole
+    train, val = (count and min(count, len(split)) for count, split in zip(size.head_images, splits))
     head = Variation(
         "VGG16's head", dataclasses.replace(HEAD_RECIPE, **size.changes), "tfproject.models.backbones:pretrained_cnn",
         {"name": "VGG16", "weights": weights, "head": HEAD}, train_images=train, val_images=val,

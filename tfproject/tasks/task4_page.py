@@ -38,16 +38,16 @@ def write(study, size, analyses):
     found = {name: task.summaries(study, experiment) for name, experiment in experiments.items()}
     photos = _photos(study, experiments["parts"])
     content = {"data": photos, "test": found, "trained": _trained(study, analyses), "experiments": analyses}
-    sides = (
+    content["sides"] = (
         f"The custom CNN sees the photos at {size.small} pixels a side, as its CIFAR-10 weights do, VGG16 in parts 3 "
         f"and 4 at {size.large}, and VGG16 where cuts and recipes are compared at {size.middle}: accuracies of "
         "different sizes are not to be compared."
     )
     why = page.Section(
         "Why they come in this order",
-        text=(sides, *explanation(content), "Differences are paired by seed, intervals 95 % t-intervals over the "
-              "seeds: which photos are tested is chance that they do not show. Between two SVMs there is no chance of "
-              "the seed."),
+        text=(content["sides"], *explanation(content), "Differences are paired by seed, intervals 95 % t-intervals "
+              "over the seeds: which photos are tested is chance that they do not show. Between two SVMs there is no "
+              "chance of the seed."),
     )  # fmt: skip
     sections = [_result(study, experiments, found, photos), why, _data(study, experiments["parts"], photos)]
     sections.append(page.Section("Where it was trained", table=_trained_table(content["trained"])))
@@ -126,10 +126,10 @@ def explanation(metrics):
 
 
 def _of_frozen_features(train_accuracy):
-    fit = "" if train_accuracy is None else f", of which only {train_accuracy:.0%} are right at the end,"
     return {
         1: "so few photos do not teach features as good as CIFAR-10's",
-        -1: f"the frozen features do not separate even the training photos{fit} so that photos are not what is missing"
+        -1: "these features suit the photos less: even of the training photos, as augmentation changes them, a linear "
+            f"layer on them gets only {train_accuracy:.0%} right in the last epoch"
             if train_accuracy is not None and train_accuracy < 0.75 else "features of other photos suit these less",
     }  # fmt: skip
 
