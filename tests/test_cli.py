@@ -15,6 +15,7 @@ from PIL import Image
 from tfproject import cli
 from tfproject.errors import UserError
 from tfproject.models import saved_models
+from tfproject.report import model_card
 
 COMMAND = [sys.executable, "-c", "import sys; from tfproject.cli import main; sys.exit(main())"]
 
@@ -173,11 +174,17 @@ def test_images_of_several_sizes_are_told_and_brought_to_one(folder, tmp_path, c
 def test_a_network_of_ones_own_images_has_limits_of_its_own_and_needs_two_classes(folder, tmp_path, capsys):
     arguments = ["train", "--profile", "quick", "--network", "custom_cnn", "--epochs", "1", "--batch-size", "20",
                  "--augment", "flip", "--image-size", "8", "8"]  # fmt: skip
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "report.html").write_text("a page of something else")
     assert cli.main([*arguments, "--data", str(folder), "--run-dir", str(tmp_path / "run")]) == 0
+    assert "cannot be used and is left out, such as" in (said := capsys.readouterr()).err and "broken.jpg" in said.err
+    assert "Test accuracy" in said.out and "image/png" in (tmp_path / "run" / "report.html").read_text()
     card = json.loads((tmp_path / "run" / "model.json").read_text())
     told = " ".join(card["limits"])
     assert "8x8 pixels" in told and "one of the 3 classes" in told and "Sentinel" not in told
     assert card["licence"] == "to be chosen by who trained it" and card["image_size"] == [8, 8]
+    card["scores"]["test"]["kappa"] = None
+    assert "| undefined |" in model_card.to_markdown(card, "model.keras")
     shutil.copytree(folder / "train" / "green", tmp_path / "one" / "tiles")
     assert cli.main([*arguments, "--data", str(tmp_path / "one"), "--run-dir", str(tmp_path / "other")]) == 2
     assert "has one class only, 'tiles'" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 
 from tfproject.data import decoding
 from tfproject.data.decoding import UnreadableImage, decode_image, decode_images
+from tfproject.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (200, 30, 40), (30, 190, 50), (20, 60, 210), (255, 255, 255)
 
@@ -328,6 +329,11 @@ def test_many_images_in_order_with_the_bad_ones_named(tmp_path):
 
     each, bad = decode_images([lambda path=path: path.read_bytes() for path in paths])
     assert [image[0, 0, 0] for image in each] == readable and list(bad) == [70, 150]
+
+
+def test_more_images_than_memory_are_told():
+    with pytest.raises(UserError, match=r"1,000,000 images of 30000x30000 pixels take .* GB, more than this machine"):
+        decode_images(["x.png"] * 1_000_000, (30_000, 30_000))
 
 
 def test_no_images():
