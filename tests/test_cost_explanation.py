@@ -96,6 +96,18 @@ def test_growth_has_the_powers_that_theory_gives():
     assert "image_size^2.00" in found.to_text()
 
 
+def test_a_point_of_two_axes_is_studied_once():
+    built = []
+
+    def build(**sizes):
+        built.append(sizes)
+        return growth.course_cnn(**sizes)
+
+    base = {"image_size": 32, "width": 0.25, "depth": 1}
+    found = cost.scaling(build, {"width": (0.25, 0.5), "depth": (1, 2)}, base)
+    assert len(built) == 3 and found.points["width"][0] == {**found.points["depth"][0], "value": 0.25}
+
+
 def test_growth_measured():
     sizes = {"axes": {"batch_size": (2, 128)}, "base": {"image_size": 32, "width": 0.25, "depth": 1}}
     found = cost.scaling(**sizes, measure=True)

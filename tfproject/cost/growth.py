@@ -89,13 +89,15 @@ def scaling(build_model=course_cnn, axes=None, base=None, optimizer="adam", meas
             raise UserError(f"The axis {axis} has {len(set(values))} value; growth is seen from two different ones on.")
         if axis not in base:
             raise UserError(f"The axis {axis} has no base value; give one, as for {', '.join(base)}.")
-    points, name = {}, ""
+    points, known, name = {}, {}, ""
     for axis, values in axes.items():
         points[axis] = []
         for value in sorted(set(values)):
             sizes = {**base, axis: value}
-            point, name = _point(build_model, sizes.pop("batch_size"), sizes, optimizer, measure)
-            points[axis].append({"value": value} | point)
+            key = tuple(sizes.items())  # the base is a point of several axes, and measured once
+            if key not in known:
+                known[key], name = _point(build_model, sizes.pop("batch_size"), sizes, optimizer, measure)
+            points[axis].append({"value": value} | known[key])
     return Scaling(name, base, points)
 
 
