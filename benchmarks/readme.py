@@ -81,7 +81,8 @@ def _input_pipeline(result):
     rates = result["images_per_second"]
     against = "Keras' pipeline from JPEG files"
     yield claim("input pipeline", against, "images/s", rates["ours"], rates["keras"], rate=True)
-    making = 100 * max(result["training_step_images_per_second"].values()) / min(rates["ours"])
+    as_trained = rates.get("ours as trained", rates["ours"])
+    making = 100 * max(result["training_step_images_per_second"].values()) / min(as_trained)
     remark = f"making the batches takes up to {making:.1f} % of the fastest training step's time, beside it"
     waits = [100 * share for share in result["waiting_share"]]
     yield measure("input wait during training", "%", waits, target=2, at_most=True, remark=remark)

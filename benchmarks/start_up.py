@@ -84,7 +84,8 @@ def main():
             "first_step": steps, "compiled_step_kept_between_processes": False,
             "claims": [
                 claim("`tfproject --help`", "`import tensorflow` alone", "s", helps, imports),
-                measure("from start to the first training step", "s", [row["whole"] for row in steps["plain"]]),
+                measure("importing, building the custom CNN and its first step", "s",
+                        [row["whole"] for row in steps["plain"]]),
                 measure("tracing of the training step", "s", compiling["plain"]),
                 measure("compiling of the training step by XLA", "s", compiling["xla"]),
                 claim("choosing precision and compiler, remembered", "measured", "s", resolving["auto again"],
