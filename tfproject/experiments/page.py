@@ -145,7 +145,7 @@ def _table(rows):
         ("variation", lambda r: r["variation"]),
         ("differs in", lambda r: r["changes"]),
         ("accuracy", _accuracy_cell),
-        ("spread", lambda r: _points(r["val_accuracy_spread"])),
+        ("std. dev.", lambda r: _points(r["val_accuracy_spread"])),
         ("95 % interval", lambda r: _range(r["val_accuracy_low"], r["val_accuracy_high"], _percent)),
         ("difference", lambda r: _points(r["difference"], "+")),
         ("95 % interval", lambda r: _range(r["difference_low"], r["difference_high"], lambda v: _points(v, "+"))),

@@ -77,7 +77,7 @@ def reading(metrics):
         if found["mean"] is None:
             yield f"{row['variation']}: training diverged."
             continue
-        spread = f", spread {100 * found['spread']:.2f} points" if found["spread"] else ""
+        spread = f", standard deviation {100 * found['spread']:.2f} points" if found["spread"] else ""
         yield (
             f"{row['variation']}: {found['mean']:.2%} of {row['scored_distinct']:,} test photos without duplicates in "
             f"training right (mean of {found['count']} seeds{spread})."

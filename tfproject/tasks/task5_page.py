@@ -124,8 +124,8 @@ def _accuracy(found):
         return f"{test['accuracy']['mean']:.2%} (95 % interval {low:.2%} to {high:.2%}; a single run, {taken})"
     found = test["accuracy"]
     return (
-        f"{found['mean']:.2%} (mean of {count} seeds, spread {100 * found['spread']:.2f} points, 95 % interval of the "
-        f"mean {found['low']:.2%} to {found['high']:.2%}; {taken})"
+        f"{found['mean']:.2%} (mean of {count} seeds, standard deviation {100 * found['spread']:.2f} points, 95 % "
+        f"interval of the mean {found['low']:.2%} to {found['high']:.2%}; {taken})"
     )
 
 
@@ -257,7 +257,7 @@ def _preparation(found, heading):
     )  # fmt: skip
 
 
-_GAINS = ("step", "accuracy", "spread", "95 % interval", "gain, points", "95 % interval", "corrected p")
+_GAINS = ("step", "accuracy", "std. dev.", "95 % interval", "gain, points", "95 % interval", "corrected p")
 
 
 def _gain_rows(rows):
@@ -272,7 +272,7 @@ def _gain_rows(rows):
 
 
 def _accuracies(rows):
-    head = ("variation", "accuracy", "spread", "95 % interval", "difference", "95 % interval", "corrected p")
+    head = ("variation", "accuracy", "std. dev.", "95 % interval", "difference", "95 % interval", "corrected p")
     return (head, *(
         (
             row["variation"], _percent(row["val_accuracy"]), _points(row["val_accuracy_spread"]),
