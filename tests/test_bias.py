@@ -160,7 +160,7 @@ def test_quantile_groups_are_about_equal_and_in_order():
 def test_class_sizes_group_the_images_of_classes_of_one_size():
     groups, names = bias.class_size_groups([0, 1, 2, 2], [3000, 2000, 3000], ["Forest", "Pasture", "River"])
     assert groups.tolist() == [1, 0, 1, 1]
-    assert names == ["2,000 training images (Pasture)", "3,000 training images (2 classes)"]
+    assert names == ["2,000 in training (Pasture)", "3,000 in training (2 classes)"]
 
 
 def test_several_groupings_find_the_one_that_matters():

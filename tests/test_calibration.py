@@ -23,7 +23,7 @@ def sharpened(probabilities, temperature):
     return softmax(np.log(probabilities) * temperature, axis=1)
 
 
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0, 10.0])
 def test_the_planted_temperature_is_found(temperature):
     probabilities, labels = honest(8000, 0)
     found = calibration.fit_temperature(sharpened(probabilities, temperature), labels)

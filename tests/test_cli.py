@@ -15,6 +15,7 @@ from PIL import Image
 from tfproject import cli
 from tfproject.errors import UserError
 from tfproject.models import saved_models
+from tfproject.native_log import error_stream, native_log_silenced
 from tfproject.report import model_card
 
 COMMAND = [sys.executable, "-c", "import sys; from tfproject.cli import main; sys.exit(main())"]
@@ -225,6 +226,22 @@ def test_train_trains_tests_and_describes_and_resumes(folder, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["evaluate", str(directory / "model.keras"), "--data", str(folder), "--split", "test"]) == 0
     assert cli.main(["predict", str(directory / "model.keras"), str(folder / "test" / "red")]) == 0
+    capsys.readouterr()
+    export = ["export", str(directory / "model.keras"), "--format", "savedmodel", "--out", str(tmp_path / "saved")]
+    assert cli.main([*export, "--images", str(folder)]) == 0
+    said = capsys.readouterr()
+    assert "on 180 images" in said.out and "1 of 181 images cannot be read, such as" in said.err
+    (tmp_path / "none.jpg").write_text("no image")
+    assert cli.main([*export, "--images", str(tmp_path / "none.jpg")]) == 2
+    assert "give images that can" in capsys.readouterr().err
+
+
+def test_a_sentence_reaches_the_screen_while_c_plus_plus_is_silenced(capfd):
+    with native_log_silenced():
+        os.write(2, b"what C++ says")
+        os.write(error_stream(), b"a sentence")
+    os.write(error_stream(), b", and another")
+    assert capfd.readouterr().err == "a sentence, and another"
 
 
 def test_ctrl_c_ends_with_one_line(tmp_path):

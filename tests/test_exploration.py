@@ -204,7 +204,19 @@ def test_a_planted_outlier_is_the_first():
     rows = exploration.outliers(features, labels, CLASSES, count=4, k=5)
     assert len(rows) == 4 and rows[0]["index"] == 15 and rows[0]["class"] == "red"
     assert rows[0]["neighbours"] == {"stripes across": 5}
-    assert rows[0]["ratio"] > 2 * rows[1]["ratio"] and rows[1]["ratio"] >= rows[2]["ratio"]
+    assert rows[0]["ratio"] > 2 * rows[1]["ratio"]
+    assert rows[0]["z"] > 2 * rows[1]["z"] and rows[1]["z"] >= rows[2]["z"] >= rows[3]["z"]
+
+
+def test_a_class_whose_distances_vary_much_does_not_take_all_places():
+    """Five times its median is usual in one class, twice the median is far in the other."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 200)
+    angles = np.where(labels, 0.1 * random.normal(size=400), np.exp(1.5 * random.normal(size=400)) / 50 + np.pi / 2)
+    angles[-1] = 0.9
+    features = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    rows = exploration.outliers(features, labels, CLASSES, count=3, k=5)
+    assert 399 in {row["index"] for row in rows}
 
 
 def test_distances_are_those_of_brute_force():

@@ -120,12 +120,27 @@ def test_top_losses_show_the_image_and_name_both_classes():
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), IMAGES[4])
 
 
+def test_dollars_in_class_names_are_no_mathematics():
+    names = ("$0_$10", "low_$_to_$", "a_$b_$c", "plain")
+    losses = [{"index": 3, "true": names[0], "predicted": names[1], "probability": 0.9, "loss": 3.0}]
+    for figure in (
+        figures.sample_sheet(IMAGES, np.arange(23) % 3, names, per_class=5),
+        figures.class_counts({"train": [9, 8, 7, 0]}, names),
+        figures.confusion_matrix(SCORES["confusion"], names), figures.top_losses(IMAGES, losses),
+    ):  # fmt: skip
+        assert figures.to_png_bytes(figure).startswith(b"\x89PNG")
+        assert any(r"\$0_\$10" in text for text in texts(figure))
+
+
 def test_class_colours_are_constant_and_all_different():
     names = [f"class {i}" for i in range(20)]
     colours = style.class_colours(names)
     assert style.class_colours(names[:7]) == {name: colours[name] for name in names[:7]}
     channels = [np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) for colour in colours.values()]
     assert min(np.abs(a - b).sum() for a, b in itertools.combinations(channels, 2)) > 20
+    many = style.class_colours([f"class {i}" for i in range(255)]).values()
+    assert len(set(many)) == 255
+    assert min(sum(255 - int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in many) > 90  # none is near white
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -31,3 +31,15 @@ def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         write_atomically(tmp_path, "content")
     assert tmp_path.is_dir()
+
+
+def test_permissions_are_those_of_the_file_or_of_the_process(tmp_path):
+    (tmp_path / "private.json").touch(mode=0o600)
+    write_atomically(tmp_path / "private.json", "{}")
+    assert (tmp_path / "private.json").stat().st_mode & 0o777 == 0o600
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "new.json", "{}")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o640

@@ -329,10 +329,17 @@ def test_degrees_are_no_area_and_feet_are_feet(model, tmp_path):
     image = mosaic(np.zeros((2, 2), int))
     degrees = write(tmp_path / "a.tif", image, Affine(1e-4, 0, 5, 0, -1e-4, 50), "EPSG:4326")
     assert map_scene(model, degrees, tmp_path / "a").summary["areas"][0]["hectares"] is None
-    for code in (3857, 4087, 32662):  # Mercator's, where a hectare in the north has four; equidistant cylindrical
-        unequal = map_scene(model, write(tmp_path / f"{code}.tif", image, crs=f"EPSG:{code}"), tmp_path / f"{code}")
+    # Mercator's, where a hectare in the north has four, equidistant cylindrical, Miller's.
+    for number, code in enumerate(("EPSG:3857", "EPSG:4087", "EPSG:32662", "ESRI:54003")):
+        unequal = map_scene(model, write(tmp_path / f"{number}.tif", image, crs=code), tmp_path / f"{number}")
         assert unequal.summary["areas"][0]["hectares"] is None
-        assert "No hectares: pixels of the scene's projection cover less ground" in unequal.to_text()
+        assert "No hectares: the scene's projection does not keep areas" in unequal.to_text()
+    own = write(tmp_path / "own.tif", image, crs='LOCAL_CS["a site",UNIT["metre",1]]')
+    assert "No hectares: the scene's coordinates are of a system without a place" in map_scene(
+        model, own, tmp_path / "own"
+    ).to_text()
+    unplaced = map_scene(model, write(tmp_path / "i.tif", image, transform=Affine.identity()), tmp_path / "i")
+    assert "No hectares: the scene has no georeference" in unplaced.to_text()
     metres = map_scene(model, write(tmp_path / "u.tif", image), tmp_path / "u").summary["areas"][0]["square_metres"]
     assert metres == pytest.approx(32 * 32 * 100)
     feet = write(tmp_path / "b.tif", image, Affine(0, 3, 1000, 2, 0, 2000), "EPSG:2263")  # turned by a right angle too
@@ -340,6 +347,20 @@ def test_degrees_are_no_area_and_feet_are_feet(model, tmp_path):
     assert area == pytest.approx(32 * 32 * 6 * 0.3048006096**2)
     with rasterio.open(tmp_path / "b/classes.tif") as tiff:
         assert tiff.transform == Affine(0, 12, 994, 8, 0, 1996)  # cells begin two pixels before the scene
+
+
+@pytest.mark.parametrize("no_data", [np.nan, 256, -1, 0.5, np.inf])
+def test_a_value_that_no_pixel_can_have_is_not_taken_for_no_data(model, tmp_path, no_data):
+    scene = write(tmp_path / "a.tif", mosaic(np.zeros((2, 2), int)))
+    with pytest.raises(UserError, match="no-data value is") as error:
+        map_scene(model, scene, tmp_path / "a", no_data=no_data)
+    assert one_sentence(error)
+
+
+def test_a_scene_without_any_data_is_told(model, tmp_path):
+    scene = write(tmp_path / "a.tif", np.full((32, 32, 3), np.nan, np.float32))
+    with pytest.raises(UserError, match="no data wherever"):
+        map_scene(model, scene, tmp_path / "a")
 
 
 def test_bands_in_another_order_and_of_16_bits(model, tmp_path):

@@ -245,6 +245,7 @@ class TestFindImages:
             (tmp_path / name).touch()
         found = find_images([tmp_path / "b" / "2.JPG", tmp_path, str(tmp_path / "odd.dat")])
         assert [str(path.relative_to(tmp_path)) for path in found] == ["b/2.JPG", "a/x/3.tif", "b/1.png", "odd.dat"]
+        assert find_images([tmp_path / "b", tmp_path / "a" / ".." / "b"]) == find_images([tmp_path / "b"])
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(UserError, match="absent") as error:

@@ -286,6 +286,12 @@ def test_who_says_nothing_is_hung_up_on(model, monkeypatch):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(beginning)
             assert connection.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:  # the second request of a connection
+        connection.sendall(f"GET /missing HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        assert connection.recv(12) == b"HTTP/1.1 404"
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+        while connection.recv(4096):  # the rest of the answer, then the end
+            pass
 
 
 def test_an_address_in_use_is_one_sentence(model, address):

@@ -16,7 +16,7 @@ import time
 import warnings
 
 from tfproject.errors import UserError
-from tfproject.native_log import native_log_silenced
+from tfproject.native_log import error_stream, native_log_silenced
 
 
 class _Parser(argparse.ArgumentParser):
@@ -622,7 +622,15 @@ def _export(arguments):
 
     saved, images = saved_models.load(arguments.model), None
     if arguments.images:
-        images, _ = decode_images(evaluation.find_images(arguments.images)[:1000], saved.image_size)
+        paths = evaluation.find_images(arguments.images)
+        most = min(len(paths), 1000)  # evenly from all of them, as a folder for each class sorts them by class
+        paths = [paths[i * len(paths) // most] for i in range(most)]
+        images, bad = decode_images(paths, saved.image_size)
+        if bad:
+            first = f"{len(bad)} of {most:,} images cannot be read, such as {paths[min(bad)]}: {bad[min(bad)]}"
+            if len(bad) == most:
+                raise UserError(f"{first}; give images that can.")
+            warnings.warn(f"{first}; they are left out.", stacklevel=2)
     suffix = f".{arguments.format}"
     done = tools.export_model(saved, arguments.out or saved.path.with_suffix(suffix), arguments.format, images)
     print(f"{done.path}: differs from Keras by {done.largest_difference:.1g} at most, on {done.images} images")
@@ -721,7 +729,7 @@ def _interrupted(command, *_):
     kept = "what is finished is kept, and the same command goes on from there (with --resume where it has that)"
     if command in AT_ONCE:
         kept = "there is nothing to go on from"
-    print(f"\ntfproject: interrupted; {kept}.", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
+    os.write(error_stream(), f"\ntfproject: interrupted; {kept}.\n".encode())
     os._exit(130)

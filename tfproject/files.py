@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import stat
 import tempfile
 
 from tfproject.errors import UserError
@@ -30,7 +31,7 @@ def write_atomically(path, content):
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode_of(path))
         os.replace(temporary, path)
     except BaseException as error:
         if temporary:
@@ -41,3 +42,13 @@ def write_atomically(path, content):
                 "and has room."
             ) from error
         raise
+
+
+def mode_of(path):
+    """The permissions for a file that is written: those that it has, or what the process gives new files."""
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0o077)  # there is no way to read it but to set it
+        os.umask(mask)
+        return 0o666 & ~mask

@@ -4,6 +4,8 @@ import contextlib
 import os
 import sys
 
+_TURNED_AWAY = []  # descriptors of the error stream as it was, the outermost first
+
 
 @contextlib.contextmanager
 def native_log_silenced():
@@ -14,6 +16,7 @@ def native_log_silenced():
     """
     sys.stderr.flush()
     stderr = os.dup(2)
+    _TURNED_AWAY.append(stderr)
     with open(os.devnull, "wb") as nothing:
         os.dup2(nothing.fileno(), 2)
     try:
@@ -21,4 +24,10 @@ def native_log_silenced():
     finally:
         sys.stderr.flush()
         os.dup2(stderr, 2)
+        _TURNED_AWAY.remove(stderr)
         os.close(stderr)
+
+
+def error_stream():
+    """The descriptor of the error stream that a person sees, also while it is turned away."""
+    return _TURNED_AWAY[0] if _TURNED_AWAY else 2

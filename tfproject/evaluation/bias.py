@@ -166,7 +166,7 @@ def class_size_groups(labels, class_sizes, class_names):
     names = []
     for group, size in enumerate(sizes):
         own = [name for name, of_class in zip(class_names, group_of_class) if of_class == group]
-        names.append(f"{size:,} training images ({own[0] if len(own) == 1 else f'{len(own)} classes'})")
+        names.append(f"{size:,} in training ({own[0] if len(own) == 1 else f'{len(own)} classes'})")
     return group_of_class[np.asarray(labels)], names
 
 

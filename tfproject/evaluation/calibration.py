@@ -6,7 +6,7 @@ from tfproject.errors import UserError
 from tfproject.evaluation.scores import scores
 from tfproject.statistics import share
 
-TINY = 1e-12  # probabilities below it count as it
+TINY = 1e-45  # probabilities below it, the least of float32, count as it
 TEMPERATURES = (0.02, 50)
 RESAMPLES = 1000
 
@@ -85,8 +85,9 @@ def temperature_scaling(validation, validation_labels, test, test_labels, class_
         UserError: if a set is empty or the rows are no probabilities.
     """
     temperature = fit_temperature(validation, validation_labels)
-    test, test_labels = np.asarray(test, np.float64), np.asarray(test_labels)
-    scaled = apply_temperature(test, temperature)
+    test_labels = np.asarray(test_labels)
+    # Of both by the same way, so that at a temperature of 1 nothing changes.
+    test, scaled = apply_temperature(test, 1.0), apply_temperature(test, temperature)
     found = {"temperature": temperature}
     parts = {}
     for name, probabilities in (("before", test), ("after", scaled)):

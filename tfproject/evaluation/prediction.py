@@ -150,12 +150,13 @@ def find_images(paths):
                 raise UserError(
                     f"The folder {path} holds no image ({' '.join(IMAGE_EXTENSIONS)}); give one that does, or files."
                 )
-            found.update(dict.fromkeys(images))
         elif os.path.lexists(path):
-            found[path] = None
+            images = [path]
         else:
             raise UserError(f"There is no file or folder {path}; give the path of an image or of a folder of images.")
-    return list(found)
+        for image in images:
+            found.setdefault(os.path.abspath(image), image)
+    return list(found.values())
 
 
 def predict_files(saved_model, paths, batch_size=128, views=1, abstain_below=None):

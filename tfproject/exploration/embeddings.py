@@ -91,16 +91,24 @@ def outliers(features, labels, class_names, count=20, k=10):
         k: neighbours, see `own_class_distance`.
 
     Returns:
-        A list of dicts, the farthest first: index, class, distance, ratio (the distance by the median of its class) and
-        neighbours, the classes of its k nearest neighbours among all images {name: how many}, the most frequent first.
+        A list of dicts, the farthest first for how much the distances in its class vary (the robust z-score of the
+        distance's logarithm: less the class's median, by 1.4826 times its median absolute deviation): index, class,
+        distance, ratio (the distance by the median of its class), z and neighbours, the classes of its k nearest
+        neighbours among all images {name: how many}, the most frequent first.
     """
     from sklearn.neighbors import NearestNeighbors
 
     labels = np.asarray(labels)
     distances = own_class_distance(features, labels, k)
-    usual = {label: np.nanmedian(distances[labels == label]) for label in np.unique(labels[np.isfinite(distances)])}
-    ratios = np.array([d / max(usual[label], 1e-9) if np.isfinite(d) else -1 for d, label in zip(distances, labels)])
-    chosen = [int(i) for i in np.argsort(-ratios, kind="stable")[:count] if ratios[i] >= 0]
+    known = np.isfinite(distances)
+    logarithms = np.log(np.maximum(distances, 1e-9))
+    usual, scores = np.full(len(labels), np.nan), np.full(len(labels), -np.inf)
+    for label in np.unique(labels[known]):
+        own = known & (labels == label)
+        usual[own] = np.exp(np.median(logarithms[own]))
+        above = logarithms[own] - np.median(logarithms[own])
+        scores[own] = above / max(1.4826 * np.median(np.abs(above)), 1e-9)
+    chosen = [int(i) for i in np.argsort(-scores, kind="stable")[:count] if known[i]]
     if not chosen:
         return []
     directions = _directions(features)
@@ -114,7 +122,8 @@ def outliers(features, labels, class_names, count=20, k=10):
                 "index": i,
                 "class": class_names[labels[i]],
                 "distance": float(distances[i]),
-                "ratio": float(ratios[i]),
+                "ratio": float(distances[i] / usual[i]),
+                "z": float(scores[i]),
                 "neighbours": {class_names[names[j]]: int(counts[j]) for j in order},
             }
         )

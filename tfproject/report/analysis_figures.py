@@ -312,13 +312,12 @@ def distinguishing_statistics(found):
     for place, rows in enumerate(found.values()):
         for row in rows:
             shown = row["p_corrected"] < SIGNIFICANCE
-            ink = "white" if abs(row["effect"]) > 0.6 else style.INK
             colour = _diverging(row["effect"])
             column = names.index(row["statistic"])
             axes.add_patch(_rectangle(column, place, colour))
             axes.text(
                 column, place, f"{row['effect']:+.2f}{'*' if shown else ''}", ha="center", va="center", fontsize=7.5,
-                color=ink, weight="bold" if shown else "normal",
+                color=style.INK, weight="bold" if shown else "normal",
             )  # fmt: skip
     axes.set_xlim(-0.5, max(1, len(names)) - 0.5)
     _name_classes(axes, [])

@@ -5,6 +5,7 @@ import numpy as np
 from tfproject.report import style
 from tfproject.report.figures import _figure, _percent, _short
 from tfproject.report.style import styled
+from tfproject.statistics import summarise
 
 HEAT = "inferno"  # even in lightness, and so readable without colour
 OPACITY = 0.7  # of the heat over the grey image
@@ -142,8 +143,7 @@ def deletion_insertion_curves(shares, deletion, insertion, deletion_control, ins
 
 
 def _mean_and_reach(values):
-    """Mean of n curves (n, s), and the ends of its 95 % interval by the normal approximation."""
-    values = np.asarray(values, np.float64)
-    mean = values.mean(axis=0)
-    reach = 1.96 * values.std(axis=0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.zeros_like(mean)
-    return mean, mean - reach, mean + reach
+    """Mean of n curves (n, s), and the ends of its 95 % t-interval."""
+    found = [summarise(column) for column in np.asarray(values, np.float64).T]
+    ends = ((row.mean, row.mean, row.mean) if row.low is None else (row.mean, row.low, row.high) for row in found)
+    return np.array(list(ends)).T

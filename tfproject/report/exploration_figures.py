@@ -52,11 +52,15 @@ def colour_histograms(histograms, class_names):
     bins = histograms.shape[-1]
     edges = np.linspace(0, 256, bins + 1)
     figure, panels = _class_panels(len(class_names), 1.45, sharex=True, sharey=True)
-    # A peak of saturated pixels would press all others to the ground.
+    # A peak of saturated pixels would press all others to the ground; how high it is stands beside it.
     top = 1.1 * np.quantile(histograms.max(axis=-1), 0.9) if histograms.any() else 1
     for axes, name, own in zip(panels, _short(class_names, 17), histograms):
         for (_, colour), values, line in zip(CHANNEL_COLOURS.items(), own, ("-", "--", ":")):
             axes.stairs(values, edges, color=colour, linewidth=1.3, linestyle=line)
+            if values.max() > top:
+                centre = (values.argmax() + 0.5) * 256 / bins
+                axes.annotate(f"{values.max():.0%}", (centre, top), (2, -1), textcoords="offset points", va="top",
+                              color=style.INK, fontsize=6.5)  # fmt: skip
         axes.set_title(name, fontsize=7.5, loc="center")
         axes.set(xlim=(0, 256), ylim=(0, top), xticks=(0, 128, 255))
         axes.yaxis.set_major_formatter(_percent())
@@ -162,22 +166,28 @@ def colour_confusion(confusion, class_names):
 
 
 @styled
-def class_accuracies(accuracies, class_names):
+def class_accuracies(accuracies, class_names, intervals=None):
     """The accuracy of each class under several models, as points on a line: a floor beside what is to beat it.
 
     Args:
         accuracies: a dict from a model's name to c accuracies in 0..1, NaN or None where there is none.
         class_names: c names.
+        intervals: a dict from a model's name to c pairs (low, high), drawn as lines through the points; None for none.
     """
     figure, axes = _figure((style.WIDTH, 1.0 + 0.29 * len(class_names)))
     places = np.arange(len(class_names))
     values = np.array([np.array(row, dtype=float) for row in accuracies.values()])
-    axes.hlines(places, np.fmin.reduce(values), np.fmax.reduce(values), color=style.GREY, linewidth=1)
-    for name, row, marker, colour in zip(accuracies, values, "osD^v<>", style.PALETTE):
-        axes.plot(row, places, marker, color=colour, markersize=6, label=name)
+    if intervals is None:
+        axes.hlines(places, np.fmin.reduce(values), np.fmax.reduce(values), color=style.GREY, linewidth=1)
+    for i, (name, row, marker, colour) in enumerate(zip(accuracies, values, "osD^v<>", style.PALETTE)):
+        beside = places
+        if intervals is not None:  # lines would cover each other
+            beside = places + 0.22 * (i - (len(values) - 1) / 2)
+            axes.hlines(beside, *np.array(intervals[name], dtype=float).T, color=colour, linewidth=2)
+        axes.plot(row, beside, marker, color=colour, markersize=6, label=name)
     _name_classes(axes, class_names)
     axes.xaxis.set_major_formatter(_percent())
-    axes.set_xlabel("images of the class that are right")
+    axes.set_xlabel("images of the class that are right" + (", 95 % interval" if intervals else ""))
     axes.grid()
     figure.legend(loc="outside upper left", ncols=4)
     return figure

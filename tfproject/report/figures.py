@@ -220,8 +220,8 @@ def top_losses(images, rows):
     """
     captions = []
     for row in rows:
-        true, predicted = _short((row["true"], row["predicted"]), width=21)
-        captions.append((true, f"as {predicted}\n{row['probability']:.1%}, loss {row['loss']:.2f}"))
+        (predicted,) = _short([row["predicted"]], width=21)
+        captions.append((row["true"], f"as {predicted}\n{row['probability']:.1%}, loss {row['loss']:.2f}"))
     return captioned_sheet(images, [row["index"] for row in rows], captions)
 
 
@@ -294,4 +294,5 @@ def _percent():
 
 
 def _short(names, width=24):
-    return [name if len(name) <= width else name[: width - 1] + "…" for name in names]
+    """Names that fit; two dollars in one begin no mathematics."""
+    return [(name if len(name) <= width else name[: width - 1] + "…").replace("$", r"\$") for name in names]

@@ -1,5 +1,6 @@
 """One look for all figures: type, lines and colours that survive print and colour blindness."""
 
+import colorsys
 import functools
 
 # Petroff 2021, Accessible color sequences for data visualization (https://arxiv.org/abs/2107.02270): ten colours chosen
@@ -70,15 +71,18 @@ def class_colours(class_names):
         class_names: c names.
 
     Returns:
-        A dict from class name to a colour "#rrggbb"; beyond ten classes the palette comes again, lighter each time.
+        A dict from class name to a colour "#rrggbb": the palette, then the palette lighter, and beyond twenty classes
+        hues far apart in three lightnesses, none near white, which is no data on a map.
     """
-    colours = {}
-    for i, name in enumerate(class_names):
-        turn, place = divmod(i, len(PALETTE))
-        colours[name] = _lighter(PALETTE[place], 1 - 0.55**turn)
-    return colours
+    return {name: _colour(i) for i, name in enumerate(class_names)}
 
 
-def _lighter(colour, share):
-    channels = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(channel + (255 - channel) * share):02x}" for channel in channels)
+def _colour(i):
+    turn, place = divmod(i, len(PALETTE))
+    if turn < 2:
+        channels = (int(PALETTE[place][j : j + 2], 16) for j in (1, 3, 5))
+        channels = (channel + (255 - channel) * 0.45 * turn for channel in channels)
+    else:
+        golden = 0.618034  # of the circle: hues so far apart that they come near each other only after many
+        channels = (255 * channel for channel in colorsys.hls_to_rgb(i * golden % 1, (0.35, 0.5, 0.65)[i % 3], 0.6))
+    return "#" + "".join(f"{round(channel):02x}" for channel in channels)

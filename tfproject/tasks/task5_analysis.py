@@ -313,7 +313,8 @@ def _embeddings(found, tiles, model):
     rows = exploration.outliers(features, tiles.train.labels, names, count=OUTLIERS)
     found.table("outliers", [{"name": tiles.train.names[row["index"]]} | row for row in rows])
     found.draw("outliers", exploration_figures.outlier_sheet(tiles.train.images, rows),
-               "The training tiles farthest from their own class in the trained network's features.")  # fmt: skip
+               "The training tiles farthest from their own class in the trained network's features, by how much "
+               "distances in that class vary.")  # fmt: skip
     found.numbers["embedding"] = {
         kind: {key: table[key] for key in ("adjusted_rand", "normalised_mutual_information", "matched_accuracy")}
         for kind, table in tables.items()
@@ -408,8 +409,11 @@ def _drop(found, task, on_random, on_spatial):
     from tfproject.report import exploration_figures
 
     recalls = {kind: [row[f"{kind}_recall"]["share"] for row in classes] for kind in kinds}
-    found.draw("random-to-spatial", exploration_figures.class_accuracies(recalls, names),
-               "Recall of each class on the random and on the spatial split's test tiles.")  # fmt: skip
+    intervals = {
+        kind: [(row[f"{kind}_recall"]["low"], row[f"{kind}_recall"]["high"]) for row in classes] for kind in kinds
+    }
+    found.draw("random-to-spatial", exploration_figures.class_accuracies(recalls, names, intervals),
+               "Recall of each class on the random and on the spatial split's test tiles, with 95 % intervals.")
     accuracy = {kind: share(int(np.trace(counts)), int(counts.sum())) for kind, counts in rates.items()}
     chosen_by = {name for split in task.choices.splits.values() for name in split.names}
     drops = [row["drop"] for row in classes if row["drop"] is not None]

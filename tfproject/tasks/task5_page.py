@@ -450,7 +450,7 @@ def _analysis(found, heading):
             "Clusters of what the last layer is given fall together with the classes by an adjusted Rand index of "
             f"{embedding['untrained']['adjusted_rand']:.2f} in the untrained network and of "
             f"{embedding['trained']['adjusted_rand']:.2f} in the trained one. The outliers are the training tiles "
-            "farthest from their own class there.",
+            "farthest from their own class there, by how much the distances in that class vary.",
         ),
     )
     story = found["attribution"]["story"]

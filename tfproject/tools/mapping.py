@@ -21,7 +21,7 @@ import tqdm
 
 from tfproject.errors import UserError
 from tfproject.evaluation.prediction import predictor
-from tfproject.files import write_atomically
+from tfproject.files import mode_of, write_atomically
 from tfproject.native_log import native_log_silenced
 from tfproject.report import figures, map_figures, style
 from tfproject.tools.scenes import open_scene, unsaid_border
@@ -507,7 +507,7 @@ class _NewTiff:
                 self._check()
                 with open(self.temporary, "rb") as file:
                     os.fsync(file.fileno())
-                os.chmod(self.temporary, 0o644)
+                os.chmod(self.temporary, mode_of(self.path))
                 os.replace(self.temporary, self.path)
         finally:
             pathlib.Path(self.temporary).unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-import re
 import warnings
 from typing import Any
 
@@ -20,10 +19,8 @@ DRIVERS = {
 CACHE_MEGABYTES = 256  # GDAL's own cache of decoded blocks; by default a share of the machine's memory
 SAMPLE_SIDE = 1024  # pixels: of the reduced scene from which the range of values is read
 PERCENTILES = (2, 98)
-# Projections whose pixels cover less ground the farther they are from the equator; the transverse Mercator is none.
-UNEQUAL = re.compile(
-    r'(PROJECTION|METHOD)\["(Mercator|Popular Visualisation Pseudo|Equirectangular|Equidistant[ _]Cylindrical|Plate)'
-)
+UNEQUAL = 0.02  # a pixel that covers so much more or less ground than its coordinates say has no area that can be told
+EQUAL_AREA = "EPSG:6933"  # a projection of the whole earth that keeps areas
 BORDER = 0.05  # share of pixels that are 0 in all three bands from which on it is said that they count as data
 
 
@@ -96,11 +93,29 @@ class Scene:
             return "the scene is placed by ground control points, which a map does not keep; warp it first"
         if self.crs is None or self.transform is None:
             return "the scene has no georeference"
-        if not self.crs.is_projected:
+        if self.crs.is_geographic:
             return "the scene's coordinates are degrees; warp it to a projection in metres, such as UTM"
-        if UNEQUAL.search(self.crs.to_wkt()):
-            return "pixels of the scene's projection cover less ground in the north; warp it to another, such as UTM"
+        if not self.crs.is_projected:
+            return "the scene's coordinates are of a system without a place on the earth; warp it to UTM, say"
+        claimed = abs(self.transform.determinant) * self.crs.linear_units_factor[1] ** 2
+        places = [(0.5, 0.5), *((x, y) for x in (0, 1) for y in (0, 1))]  # the middle and the corners
+        if not all(abs(claimed / self._ground(x, y) - 1) < UNEQUAL for x, y in places):
+            return "the scene's projection does not keep areas; warp it to another, such as UTM"
         return None
+
+    def _ground(self, x, y):
+        """Square metres of the earth that a pixel covers, the one that lies at so much of the width and the height."""
+        import rasterio.warp
+
+        a, b, c, d, e, f = self.transform[:6]
+        columns = x * (self.width - 1) + np.array([0, 1, 1, 0])
+        rows = y * (self.height - 1) + np.array([0, 0, 1, 1])
+        corners = a * columns + b * rows + c, d * columns + e * rows + f
+        try:
+            east, north = map(np.asarray, rasterio.warp.transform(self.crs, EQUAL_AREA, *corners)[:2])
+        except rasterio.errors.RasterioError:
+            return np.nan
+        return abs(np.dot(east - east[0], np.roll(north, -1) - np.roll(north, 1))) / 2
 
 
 @contextlib.contextmanager
@@ -151,12 +166,27 @@ def open_scene(path, bands=None, value_range=None, no_data=None):
             found = _range(dataset, bands, path, masks, no_data)
         elif value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
             raise UserError(f"The values {value_range[0]} to {value_range[1]} are no range; give a low and a high one.")
-        placed = crs is not None or not dataset.transform.is_identity
+        _check_no_data(no_data, kinds, path)
         yield Scene(
             path=path, height=dataset.height, width=dataset.width, bands=bands, value_range=found,
-            crs=crs, transform=dataset.transform if placed else None,
+            crs=crs, transform=None if dataset.transform.is_identity else dataset.transform,
             reading=_reading(bands, dataset, found, value_range, masks), dataset=dataset, no_data=no_data, masks=masks,
         )  # fmt: skip
+
+
+def _check_no_data(no_data, kinds, path):
+    """Refuse a value that no pixel can have: it would change nothing, and nobody would know."""
+    if no_data is None:
+        return
+    if np.isnan(no_data):
+        raise UserError("The no-data value is NaN, which is no data anyway; leave it out.")
+    for kind in (kind for kind in kinds if kind.kind in "ui"):
+        whole = np.isfinite(no_data) and no_data == int(no_data)
+        if not whole or not np.iinfo(kind).min <= no_data <= np.iinfo(kind).max:
+            raise UserError(
+                f"The no-data value is {no_data:g}, and {path} has pixels of kind {kind}, which cannot be that; give "
+                f"one from {np.iinfo(kind).min} to {np.iinfo(kind).max}."
+            )
 
 
 def _driver(path):
@@ -255,7 +285,9 @@ def _range(dataset, bands, path, mask_bands, no_data):
     except rasterio.errors.RasterioError as error:
         raise UserError(f"{path} is damaged: its pixels cannot be read; get it anew.") from error
     values = values[:, known]
-    low, high = np.percentile(values, PERCENTILES) if values.size else (0, 0)
+    if not values.size:
+        raise UserError(f"{path} is no data wherever it was looked at; see to its no-data value, mask and alpha band.")
+    low, high = np.percentile(values, PERCENTILES)
     if not low < high:
         raise UserError(f"{path} has nearly the same value everywhere, {low:g}; give the range that its values have.")
     return float(low), float(high)

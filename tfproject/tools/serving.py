@@ -285,13 +285,22 @@ def _is_loopback(name):
 
 
 def _protocol():
-    """uvicorn's HTTP, which hangs up on whoever has sent no whole request WAIT_SECONDS after connecting."""
+    """uvicorn's HTTP, which hangs up on whoever has sent no whole request so long after it connected or began one."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Impatient(H11Protocol):
         def connection_made(self, transport):
             super().connection_made(transport)
-            self.loop.call_later(WAIT_SECONDS, lambda: self.cycle or transport.close())
+            self.patience = self.loop.call_later(WAIT_SECONDS, transport.close)
+
+        def data_received(self, data):
+            super().data_received(data)
+            asked = self.cycle is not None and not self.cycle.response_complete
+            if asked and self.patience:
+                self.patience.cancel()
+                self.patience = None
+            elif not asked and not self.patience:
+                self.patience = self.loop.call_later(WAIT_SECONDS, self.transport.close)
 
     return Impatient
 
