@@ -6,6 +6,7 @@ import numpy as np
 
 from tfproject.errors import UserError
 from tfproject.evaluation.prediction import predictor
+from tfproject.statistics import wilson
 
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 WORST = 20  # how many top losses are kept
@@ -80,7 +81,6 @@ def scores(probabilities, labels, class_names, names=None):
         Wilson 1927, Probable inference, the law of succession, and statistical inference.
         Guo et al. 2017, On calibration of modern neural networks (https://arxiv.org/abs/1706.04599).
     """
-    from scipy.stats import binomtest
     from sklearn import metrics
 
     probabilities = np.asarray(probabilities, dtype=np.float64)
@@ -102,14 +102,14 @@ def scores(probabilities, labels, class_names, names=None):
     )
     reliability = _reliability(confidence, correct)
     filled = [b for b in reliability if b["count"]]
-    interval = binomtest(int(correct.sum()), count).proportion_ci(0.95, method="wilson")
+    low, high = wilson(int(correct.sum()), count)
     kappa = metrics.cohen_kappa_score(labels, predicted) if len({*labels, *predicted}) > 1 else None
 
     return Scores(
         class_names=class_names,
         count=count,
         accuracy=float(correct.mean()),
-        accuracy_interval=[float(interval.low), float(interval.high)],
+        accuracy_interval=[float(low), float(high)],
         macro_f1=float(metrics.f1_score(labels, predicted, average="macro", zero_division=0)),
         balanced_accuracy=float(recall[support > 0].mean()),
         kappa=None if kappa is None else float(kappa),

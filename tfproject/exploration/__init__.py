@@ -4,7 +4,7 @@ import importlib
 
 _HOME = {
     "channel_statistics": "colour", "colour_histograms": "colour", "colour_statistics": "colour",
-    "colour_floor": "colour", "ColourFloor": "colour",
+    "colour_floor": "colour",
     "mean_images": "spectra", "mean_log_spectra": "spectra", "radial_profiles": "spectra",
     "image_statistics": "appearance", "STATISTICS": "appearance", "WORDS": "appearance",
     "penultimate_features": "embeddings", "own_class_distance": "embeddings", "outliers": "embeddings",

@@ -4,8 +4,6 @@ All statistics are of an image's pixels as a bag: they stay the same when the pi
 know nothing of shape and texture.
 """
 
-import dataclasses
-
 import numpy as np
 
 from tfproject.errors import UserError
@@ -25,71 +23,8 @@ STATISTIC_NAMES = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ColourFloor:
-    """What a linear model says of images from their colour statistics alone.
-
-    Attributes:
-        class_names: c names.
-        probabilities: float32, shape (n, c), of the images that were scored; `evaluation.scores` takes them.
-        confusion: int64, shape (c, c), rows the true classes.
-        regularisation: scikit-learn's C, chosen by cross-validation on the training images.
-        training_count: training images.
-    """
-
-    class_names: tuple[str, ...]
-    probabilities: np.ndarray
-    confusion: np.ndarray
-    regularisation: float
-    training_count: int
-
-    @property
-    def accuracy(self):
-        """The share of the scored images that are right, in 0..1."""
-        return float(self.confusion.trace() / self.confusion.sum())
-
-    @property
-    def class_accuracy(self):
-        """The recall of each class: float64 (c,); NaN for a class without images."""
-        counts = self.confusion.sum(axis=1)
-        return np.divide(self.confusion.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
-
-    def overlaps(self):
-        """The pairs of classes that colour alone mixes up, the most first.
-
-        Returns:
-            A list of dicts: classes [a, b], count (images of either taken for the other), images (of both) and share,
-            count by images.
-        """
-        rows = []
-        for a in range(len(self.class_names)):
-            for b in range(a + 1, len(self.class_names)):
-                count = int(self.confusion[a, b] + self.confusion[b, a])
-                images = int(self.confusion[[a, b]].sum())
-                if count:
-                    names = [self.class_names[a], self.class_names[b]]
-                    rows.append({"classes": names, "count": count, "images": images, "share": count / images})
-        return sorted(rows, key=lambda row: -row["share"])
-
-    def to_json(self):
-        """A dict for `json.dumps`: all but the probabilities."""
-        return {
-            "accuracy": self.accuracy,
-            "count": int(self.confusion.sum()),
-            "training_count": self.training_count,
-            "regularisation": self.regularisation,
-            "statistics": list(STATISTIC_NAMES),
-            "class_accuracy": {
-                name: None if np.isnan(value) else float(value)
-                for name, value in zip(self.class_names, self.class_accuracy)
-            },
-            "confusion": self.confusion.tolist(),
-            "overlaps": self.overlaps(),
-        }
-
-
 def channel_statistics(images, labels, class_names):
-    """Mean and spread of each channel in each class, the spread parted into that within and that between images.
+    """Mean and standard deviation of each channel in each class, this parted into that within and that between images.
 
     Args:
         images: uint8 (n, h, w, 3).
@@ -170,8 +105,8 @@ def colour_statistics(images):
     return np.concatenate([np.empty((0, len(STATISTIC_NAMES)), np.float32), *found])
 
 
-def colour_floor(train_images, train_labels, images, labels, class_names, seed=0):
-    """Fit a linear model on colour statistics, and score it: the floor that a network must beat.
+def colour_floor(train_images, train_labels, images, class_count, seed=0):
+    """What a linear model says of images from their colour statistics alone: the floor that a network must beat.
 
     Multinomial logistic regression on standardised statistics; its regularisation is chosen by cross-validation with
     three folds on the training images.
@@ -179,27 +114,25 @@ def colour_floor(train_images, train_labels, images, labels, class_names, seed=0
     Args:
         train_images: uint8 (m, h, w, 3).
         train_labels: int (m,).
-        images: uint8 (n, h, w, 3), those to score.
-        labels: int (n,).
-        class_names: c names.
+        images: uint8 (n, h, w, 3), those to classify.
+        class_count: c, number of classes.
         seed: of the folds.
 
     Returns:
-        ColourFloor.
+        float32 (n, c), probabilities; `evaluation.scores` takes them.
 
     Raises:
-        UserError: if there is no image to score, or the training images are of one class only.
+        UserError: if there is no image to classify, or the training images are of one class only.
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import confusion_matrix
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     known, counts = np.unique(train_labels, return_counts=True)
-    if len(known) < 2 or not len(labels):
+    if len(known) < 2 or not len(images):
         raise UserError(
-            f"There are training images of {len(known)} classes and {len(labels)} images to score; a linear model "
+            f"There are training images of {len(known)} classes and {len(images)} images to classify; a linear model "
             "needs at least two classes and an image."
         )
     # For 18,900 x 34 the default solver has not converged after 1,000 iterations, two minutes; this one has after 9.
@@ -215,10 +148,9 @@ def colour_floor(train_images, train_labels, images, labels, class_names, seed=0
         )
         regularisation = search.fit(statistics, train_labels).best_params_["logisticregression__C"]
     model.set_params(logisticregression__C=regularisation).fit(statistics, train_labels)
-    probabilities = np.zeros((len(images), len(class_names)), np.float32)
+    probabilities = np.zeros((len(images), class_count), np.float32)
     probabilities[:, known] = model.predict_proba(colour_statistics(images).astype(np.float64))
-    confusion = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(class_names)))
-    return ColourFloor(tuple(class_names), probabilities, confusion, float(regularisation), len(train_labels))
+    return probabilities
 
 
 def _batch_statistics(images):

@@ -76,9 +76,9 @@ def explore(task):
     found.draw("profiles", exploration_figures.radial_profiles(frequencies, profiles, names),
                "The power of each class by frequency, all directions together.")  # fmt: skip
 
-    floor = exploration.colour_floor(train.images, train.labels, val.images, val.labels, names)
-    scores = evaluation.scores(floor.probabilities, val.labels, names).to_json()
-    found.draw("colour-confusion", exploration_figures.colour_confusion(floor.confusion, names),
+    floor = exploration.colour_floor(train.images, train.labels, val.images, len(names))
+    scores = evaluation.scores(floor, val.labels, names).to_json()
+    found.draw("colour-confusion", exploration_figures.colour_confusion(scores["confusion"], names),
                "How a linear model on colours alone confuses the classes, on validation.")  # fmt: skip
     found.numbers = {
         "audit": {key: checked[key] for key in ("images", "totals", "imbalance_ratio", "bad_image_count")}
