@@ -71,7 +71,7 @@ DRAW = {
     "risk": lambda: analysis_figures.risk_coverage({"random split": CURVE, "spatial split": CURVE}, THRESHOLDS),
     "rates": lambda: analysis_figures.class_rates(RATES),
     "groups": lambda: analysis_figures.accuracy_by_groups(GROUPS),
-    "robustness": lambda: analysis_figures.robustness({"CNN": ROBUSTNESS, "VGG16": ROBUSTNESS}, "Robustness"),
+    "robustness": lambda: analysis_figures.robustness(ROBUSTNESS),
     "corruptions": lambda: analysis_figures.corruption_sheet({"noise": IMAGES[:5], "JPEG": IMAGES[5:10]}),
     "hardest": lambda: analysis_figures.hardest_classes(
         confusions.hardest_classes(PROBABILITIES, LABELS, CLASSES)

@@ -83,8 +83,8 @@ def test_risk_coverage_by_hand():
     np.testing.assert_allclose(found["coverage"], [0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(found["risk"], [0, 1 / 2, 1 / 3, 1 / 4])
     np.testing.assert_allclose(found["threshold"], confidence)
-    assert found["area"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
-    assert found["best_area"] == pytest.approx((1 / 4) / 4)
+    assert found["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert found["best_aurc"] == pytest.approx((1 / 4) / 4)
 
 
 def test_the_order_of_equally_sure_images_does_not_matter():
@@ -99,10 +99,10 @@ def test_sorting_by_confidence_beats_chance_only_where_it_says_something():
     probabilities, labels = honest(3000, 7)
     error = (probabilities.argmax(axis=1) != labels).mean()
     informed = calibration.risk_coverage(probabilities, labels)
-    assert informed["best_area"] < informed["area"] < 0.6 * error
+    assert informed["best_aurc"] < informed["aurc"] < 0.6 * error
     mixed = np.random.default_rng(0).permutation(labels)
     blind = calibration.risk_coverage(probabilities, mixed)
-    assert blind["area"] == pytest.approx((probabilities.argmax(axis=1) != mixed).mean(), abs=0.03)
+    assert blind["aurc"] == pytest.approx((probabilities.argmax(axis=1) != mixed).mean(), abs=0.03)
 
 
 def test_the_threshold_is_the_lowest_that_gives_the_accuracy():

@@ -131,9 +131,9 @@ def risk_coverage(probabilities, labels):
 
     Returns:
         A dict: coverage (1/n .. 1) and risk, float64 (n,) each, in 0..1; threshold, float64 (n,), the confidence of the
-        least sure image answered; area, the mean risk over all coverages; best_area, that of a classifier with the same
-        errors that is least sure of exactly these. Images of equal confidence count with their mean error, as if they
-        came in a random order.
+        least sure image answered; aurc, the mean risk over all coverages (the area under this risk-coverage curve);
+        best_aurc, that of a classifier with the same errors that is least sure of exactly these. Images of equal
+        confidence count with their mean error, as if they came in a random order.
 
     Raises:
         UserError: if there is no image.
@@ -155,8 +155,8 @@ def risk_coverage(probabilities, labels):
         "coverage": count / len(errors),
         "risk": risk,
         "threshold": confidence,
-        "area": float(risk.mean()),
-        "best_area": float(best.mean()),
+        "aurc": float(risk.mean()),
+        "best_aurc": float(best.mean()),
     }
 
 

@@ -59,7 +59,7 @@ def risk_coverage(curves, chosen=()):
     for i, (name, curve) in enumerate(curves.items()):
         coverage, risk = np.asarray(curve["coverage"]), np.asarray(curve["risk"])
         line = ("-", "--", "-.", ":")[i % 4]
-        axes.plot(coverage, risk, line, color=style.PALETTE[2 * i % 10], label=f"{name}: area {curve['area']:.4f}")
+        axes.plot(coverage, risk, line, color=style.PALETTE[2 * i % 10], label=f"{name}: AURC {curve['aurc']:.4f}")
     rows = [row for row in chosen if row["test"] and row["test"]["accuracy"]["share"] is not None]
     for i, row in enumerate(rows):
         answered, right = row["test"]["coverage"], row["test"]["accuracy"]
@@ -145,16 +145,14 @@ def accuracy_by_groups(found):
 
 
 @styled
-def robustness(rows, title=None):
+def robustness(rows):
     """The accuracy at five severities of each corruption; the dashed line is that of the images as they are.
 
     Args:
-        rows: what `tfproject.evaluation.robustness.robustness` gives; or a dict from a model's name to such rows.
-        title: of the figure; None for none.
+        rows: what `tfproject.evaluation.robustness.robustness` gives.
     """
-    models = rows if isinstance(rows, dict) else {"": rows}
-    first = next(iter(models.values()))
-    corruptions = list(dict.fromkeys(row["corruption"] for row in first if row["severity"]))
+    corruptions = list(dict.fromkeys(row["corruption"] for row in rows if row["severity"]))
+    colour, clean = style.PALETTE[0], [row["accuracy"] for row in rows if not row["severity"]]
     columns = min(3, max(1, len(corruptions)))
     lines = max(1, -(-len(corruptions) // columns))
     figure, panels = _figure(
@@ -163,17 +161,12 @@ def robustness(rows, title=None):
     for axes in panels.flat[len(corruptions) :]:
         axes.set_visible(False)
     for axes, corruption in zip(panels.flat, corruptions):
-        for i, (name, of_model) in enumerate(models.items()):
-            colour, line = style.PALETTE[2 * i % 10], ("-", "--", "-.", ":")[i % 4]
-            own = [row for row in of_model if row["corruption"] == corruption]
-            severity, accuracy, low, high = (
-                [row[key] for row in own] for key in ("severity", "accuracy", "low", "high")
-            )
-            axes.fill_between(severity, low, high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(severity, accuracy, line, color=colour, marker="o", markersize=3, label=name)
-            clean = [row["accuracy"] for row in of_model if not row["severity"]]
-            axes.axhline(clean[0] if clean else np.nan, linestyle=(0, (4, 3)), color=colour, linewidth=0.8)
-        strengths = [f"{row['strength']:g}" for row in first if row["corruption"] == corruption]
+        own = [row for row in rows if row["corruption"] == corruption]
+        severity, accuracy, low, high = ([row[key] for row in own] for key in ("severity", "accuracy", "low", "high"))
+        axes.fill_between(severity, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(severity, accuracy, color=colour, marker="o", markersize=3)
+        axes.axhline(clean[0] if clean else np.nan, linestyle=(0, (4, 3)), color=colour, linewidth=0.8)
+        strengths = [f"{row['strength']:g}" for row in own]
         axes.set_xticks(range(1, len(strengths) + 1), strengths)
         axes.set_title(corruption[0].upper() + corruption[1:], fontsize=9)
         axes.tick_params(labelsize=7.5)
@@ -182,11 +175,6 @@ def robustness(rows, title=None):
     for axes in panels[:, 0]:
         axes.set_ylabel("accuracy")
     figure.supxlabel("strength, severities 1 to 5; shaded: 95 % interval", fontsize=9)
-    if len(models) > 1:
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=len(models))
-    if title:
-        figure.suptitle(title, fontsize=10, weight="bold", x=0.01, ha="left")
     return figure
 
 

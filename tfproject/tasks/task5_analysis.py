@@ -194,7 +194,7 @@ def _calibration(found, tiles, on_val, on_test):
     found.table("reliability", [{"scaling": kind} | row for kind in ("before", "after")
                                 for row in scaled[kind]["reliability"]])  # fmt: skip
     found.numbers |= {"calibration": scaled, "abstention": table,
-                      "risk_coverage": {key: float(curve[key]) for key in ("area", "best_area")}}  # fmt: skip
+                      "risk_coverage": {key: float(curve[key]) for key in ("aurc", "best_aurc")}}  # fmt: skip
 
 
 def _confusions(found, tiles, on_test):

@@ -478,8 +478,8 @@ def _calibration_words(found):
                 f"which {_share(row['test']['accuracy'])} are right."
             )
     yield (
-        f"The mean share of errors over all coverages is {curve['area']:.5f}; {curve['best_area']:.5f} would be the "
-        "least with so many errors."
+        f"The mean share of errors over all coverages (AURC) is {curve['aurc']:.5f}; {curve['best_aurc']:.5f} would be "
+        "the least with so many errors."
     )
 
 
