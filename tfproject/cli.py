@@ -234,7 +234,8 @@ def build_parser():
         "--split", choices=("train", "val", "test", "all"), default="test", help="default test; all: every image"
     )
     command.add_argument(
-        "--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image"
+        "--views", type=int, choices=(1, 2, 6, 8), default=1,
+        help="test-time augmentation: average so many views of each image",
     )
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the scores as JSON")
     _data_options(command)
@@ -244,7 +245,8 @@ def build_parser():
     command.add_argument("model", help="a .keras file with its .json beside it")
     command.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER")
     command.add_argument(
-        "--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of each image"
+        "--views", type=int, choices=(1, 2, 6, 8), default=1,
+        help="test-time augmentation: average so many views of each image",
     )
     command.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write the table as CSV")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
