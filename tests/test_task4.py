@@ -310,6 +310,6 @@ def test_the_order_is_explained_by_what_is_shown():
         {"test": {"parts": parts}, "experiments": {"parts": {"rows": rows}}}
     )
     assert features.startswith("CIFAR-10 features, softmax against from scratch: -24.7 points (-26.1 to -23.2): ")
-    assert "only 50% are right" in features
+    assert "gets only 50% right in the last epoch" in features
     assert continued.endswith(" against from scratch: +0.0 points (-2.5 to +2.5): no difference is shown.")
     assert svm.startswith("VGG16 features, SVM against CIFAR-10 features, SVM: +39.0 points: the same classifier")

@@ -9,16 +9,16 @@ from tfproject.report.style import styled
 
 
 @styled
-def learning_curves(curves, chance):
+def learning_curves(curves, chance, colours):
     """Accuracy on test against photos per class: the mean of the seeds, its 95 % interval, and every seed.
 
     Args:
         curves: a dict from method to points {per_class, accuracies, mean, low, high}, the fewest photos first;
             per_class is the mean number of training photos a class, low and high None where there is no interval.
         chance: the accuracy of always saying the most frequent class.
+        colours: a dict from method to colour.
     """
     figure, axes = _figure((style.WIDTH, 3.6))
-    colours = style.class_colours(list(curves))
     places = sorted({round(point["per_class"], 1) for points in curves.values() for point in points})
     for number, (method, points) in enumerate(curves.items()):
         shift = 1 + 0.025 * (number - (len(curves) - 1) / 2)  # so that intervals do not hide each other
@@ -70,15 +70,15 @@ def parts(rows):
 
 
 @styled
-def loss_and_accuracy(histories):
+def loss_and_accuracy(histories, colours):
     """Loss and accuracy after each epoch, on validation and (dashed) in training: the mean of the seeds.
 
     Args:
         histories: a dict from variation to a list of histories, one per seed; each a dict with the lists `loss`,
             `accuracy`, `val_loss` and `val_accuracy`, a value per epoch.
+        colours: a dict from variation to colour.
     """
     figure, panels = _figure((style.WIDTH, 3.1 + 0.12 * len(histories)), columns=2)
-    colours = style.class_colours(list(histories))
     for axes, column, title in zip(panels, ("loss", "accuracy"), ("Loss", "Accuracy")):
         for name, of_seeds in histories.items():
             length = min(len(history["loss"]) for history in of_seeds)

@@ -53,7 +53,7 @@ def write(study, size, analyses):
     sections.append(page.Section("Where it was trained", table=_trained_table(content["trained"])))
     sections += [_compared(study, experiments[name], analyses[name], found[name]) for name in experiments]
     if "learning-curves" in experiments:
-        sections.insert(2, _learning_curves(study, found["learning-curves"], photos))
+        sections.insert(2, _learning_curves(study, found["learning-curves"], photos, experiments["parts"]))
     sections += _each_part(study, experiments["parts"])
     sections += _attribution(study, experiments["parts"])
     for name in experiments:
@@ -264,7 +264,7 @@ def _data(study, experiment, photos):
 
 def _compared(study, experiment, analysis, rows):
     """An experiment's table, readings, accuracies and curves."""
-    from tfproject.report import experiment_figures, page, transfer_figures
+    from tfproject.report import experiment_figures, page, style, transfer_figures
 
     histories = {}
     for trial in analysis["trials"]:
@@ -274,9 +274,10 @@ def _compared(study, experiment, analysis, rows):
     shown = experiment_figures.accuracy(analysis["rows"], analysis["trials"], analysis["baseline"])
     drawn = [_drawn(study, f"{experiment.name}-accuracy", shown,
                     "Accuracy of each variation: every seed, and the mean with its 95 % interval.")]  # fmt: skip
-    if histories:
+    if histories and experiment.name != "learning-curves":  # two dozen, which nobody could tell apart
+        colours = style.class_colours([row["variation"] for row in rows])
         drawn.append(_drawn(
-            study, f"{experiment.name}-curves", transfer_figures.loss_and_accuracy(histories),
+            study, f"{experiment.name}-curves", transfer_figures.loss_and_accuracy(histories, colours),
             "Loss and accuracy after each epoch, all stages one after the other: the mean of the seeds. In training "
             "they are the running means over the epoch, of augmented photos and with dropout.",
         ))  # fmt: skip
@@ -304,8 +305,8 @@ def _compared(study, experiment, analysis, rows):
     )  # fmt: skip
 
 
-def _learning_curves(study, rows, photos):
-    from tfproject.report import page, transfer_figures
+def _learning_curves(study, rows, photos, parts):
+    from tfproject.report import page, style, transfer_figures
 
     classes, curves = len(photos["class_names"]), {}
     for row in rows:
@@ -315,7 +316,9 @@ def _learning_curves(study, rows, photos):
             curves.setdefault(row["group"], []).append(point | {key: found[key] for key in ("mean", "low", "high")})
     for points in curves.values():
         points.sort(key=lambda point: point["per_class"])
-    figure = transfer_figures.learning_curves(curves, photos["most_frequent"])
+    of_parts = style.class_colours([variation.name for variation in parts.variations])  # as in their own figure
+    colours = {group: of_parts[task.CURVES[group]] for group in curves}
+    figure = transfer_figures.learning_curves(curves, photos["most_frequent"], colours)
     return page.Section(
         "How many photos each way needs",
         figures=(_drawn(study, "learning-curves", figure,
