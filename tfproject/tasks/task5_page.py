@@ -230,7 +230,8 @@ def _preparation(found, heading):
             "intervals are 95 % t-intervals over the seeds, each for itself, of differences paired by seed; 'shown' is "
             "said where p, corrected by Holm's method, is below 0.05 too. "
             "In use are: pixel values brought to about mean 0, tiles at their full size, and in training the "
-            f"changes {', '.join(LAND_COVER.augment)}; below stands for which of these a gain is shown. The eight "
+            f"changes {', '.join(LAND_COVER.augment)}; below stands for which of these a gain is shown; where "
+            "none is, what is usual was kept (BatchNorm after the first layer makes up for most scalings). The eight "
             "symmetries leave a view from above a view from above; a left-right flip alone is what photographs allow.",
         ),
     )
