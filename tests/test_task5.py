@@ -205,9 +205,9 @@ def test_its_page_has_all_sections_and_says_what_is_missing(finished):
     directory, early, _ = finished
     page = (directory / "report.html").read_text()
     for heading in (*task5_page.HEADINGS.values(), "Result", "Augmentation", "Image size",
-                    "The same changes, on tiles of lower quality", "Doubtful labels", "Bias",
-                    "Robustness", "From the random to the spatial split, class by class", "Conclusions", "Limits",
-                    "Extensions"):  # fmt: skip
+                    "The same changes step by step, on tiles as they are and of lower quality", "Doubtful labels",
+                    "Bias", "Robustness", "From the random to the spatial split, class by class", "Conclusions",
+                    "Limits", "Extensions"):  # fmt: skip
         assert f"<h2>{heading}</h2>" in page
     assert "is missing: it is not finished" not in page and "generated images" in page
     told = (early / task5.RESULTS / "report.html").read_text()
@@ -233,6 +233,7 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
     for kind in task5.SAVED_AS.values():
         saved = saved_models.load(early / "saved_models" / f"{kind}.keras")
         assert saved.class_names == ("red", "green", "blue") and set(saved.card["scores"]) >= {"test", "test_8_views"}
+        assert any("sure than it is right" in limit for limit in saved.card["limits"])  # which the analysis found
     with pytest.raises(UserError, match="no finished part"):
         task5.publish(tmp_path / "nowhere", tmp_path)
 
@@ -291,7 +292,8 @@ def test_gains_are_paired_differences_to_the_step_before():
 
 def test_what_a_region_costs_is_said_as_far_as_it_is_shown():
     found = {"views": 1, "difference": {"difference": 0.05, "low": 0.04, "high": 0.06}}
-    assert task5_page.spatial_words(found).startswith("A region that was never seen costs accuracy: 5.00 points (95 %")
+    shown = task5_page.spatial_words(found)
+    assert shown.startswith("Not to have seen the test's region costs accuracy: 5.00 points (95 %")
     found["difference"] = {"difference": 0.005, "low": -0.01, "high": 0.02}
     assert "is not shown" in task5_page.spatial_words(found)
     found["difference"] = {"difference": -0.05, "low": -0.06, "high": -0.04}

@@ -1,5 +1,6 @@
 """A model card (Mitchell et al. 2019): the JSON file beside a saved model, and the Markdown made from it."""
 
+import json
 import pathlib
 
 from tfproject.files import write_atomically
@@ -43,14 +44,23 @@ def save(run, image_set, views, limits, licence="MIT"):
     )  # fmt: skip
 
 
-def publish(run, folder, name):
-    """Copy the run's model with its card to a folder as name.keras, name.json and name.md; returns the first's path."""
+def publish(run, folder, name, further_limits=()):
+    """Copy the run's model with its card to a folder as name.keras, name.json and name.md; returns the first's path.
+
+    Args:
+        run: a finished Run with a card.
+        folder: made if it is not there.
+        name: of the files.
+        further_limits: sentences that were found out after the training.
+    """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     goal = folder / f"{name}.keras"
     write_atomically(goal, run.model_path.read_bytes())
-    write_atomically(goal.with_suffix(".json"), run.model_path.with_suffix(".json").read_bytes())
-    write_atomically(goal.with_suffix(".md"), to_markdown(run.read("model.json"), goal.name))
+    card = run.read("model.json")
+    card["limits"] = [*card["limits"], *further_limits]
+    write_atomically(goal.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    write_atomically(goal.with_suffix(".md"), to_markdown(card, goal.name))
     return goal
 
 

@@ -112,6 +112,8 @@ def _accuracy(accuracy, runs, interval=(None, None), views=1):
 
 
 def _add_task5(folder, rows, remarks):
+    from tfproject.tasks.task5_page import vgg16_words
+
     metrics = json.loads((folder / "metrics.json").read_text())
     parts = metrics.get("parts", {})
     names = {"random": "a random split", "spatial": "a split by place"}
@@ -128,9 +130,10 @@ def _add_task5(folder, rows, remarks):
                 f"| {OTHERS['eurosat'] if kind == 'random' else ''} |"
             )
             environment = found["environments"][0]
+            epochs = " + ".join(str(recipe["epochs"]) for recipe in (*found["earlier"], found["recipe"]))
             remarks.append(
-                f"{network[0].upper()}{network[1:]}, {words}: {found['parameters']:,} parameters, {found['epochs']} "
-                f"epochs over {found['images']:,} tiles, at most {max(found['seconds']) / 60:.0f} minutes a run on "
+                f"{network[0].upper()}{network[1:]}, {words}: {found['parameters']:,} parameters, {epochs} epochs "
+                f"over {found['images']:,} tiles, at most {max(found['seconds']) / 60:.0f} minutes a run on "
                 f"{environment['cores']} CPU cores."
             )
     if "random" in parts:
@@ -141,8 +144,10 @@ def _add_task5(folder, rows, remarks):
     if seen := parts.get("analysis", {}).get("drop", {}).get("seen_in_choosing"):
         remarks.append(
             f"Of the {seen['count']:,} test tiles of the split by place {seen['hits']:,} are training or validation "
-            "tiles of the random one, by which the recipe was chosen, though no network was trained on them here."
+            "tiles of the random one, by which the recipe was chosen; the networks scored on the split by place were "
+            "not trained on them."
         )
+    remarks += vgg16_words(parts)
 
 
 def update(root="."):

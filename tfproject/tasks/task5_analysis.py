@@ -127,7 +127,9 @@ def analyse(task):
     _attributions(found, task, tiles, runs[0].model, on_test[0])
     spatial = [task.run(name) for name in task.names("spatial") if task.scored(name)]
     if spatial:
-        _drop(found, task, on_test[0], run_predictions(spatial[0], "test", views))
+        on_spatial = [run_predictions(spatial[0], split, views) for split in ("validation", "test")]
+        _drop(found, task, on_test[0], on_spatial[1])
+        _on_spatial(found, task, *on_spatial)
     found.numbers["vgg16"] = _against_vgg16(task)
     return found.to_json()
 
@@ -333,10 +335,14 @@ def _attributions(found, task, tiles, model, on_test):
     wrong = np.flatnonzero(said != test.labels)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")][: 2 * DIRECTIONS]
     methods = ("gradients", "smoothgrad", "gradcam", "layercam")
+    doubted = {row["index"] for row in found.numbers["label_noise"]["candidates"]}
     for kind, chosen in (("classes", right), ("errors", wrong.tolist())):
         if chosen:
             maps = interpret.attribute(model, test.images[chosen], said[chosen], methods, samples=10)
-            titles = [f"{names[test.labels[i]]}\nsaid: {names[said[i]]}" for i in chosen]
+            titles = [
+                f"{names[test.labels[i]]}\nsaid: {names[said[i]]}{chr(10) + 'label doubted' if i in doubted else ''}"
+                for i in chosen
+            ]
             caption = "the surest right tile of each class" if kind == "classes" else "the surest errors"
             found.draw(f"attribution-{kind}", attribution_figures.attribution_sheet(test.images[chosen], maps, titles),
                        f"What speaks for the class that the network says: {caption}.")  # fmt: skip
@@ -344,7 +350,11 @@ def _attributions(found, task, tiles, model, on_test):
     if task.size.extent is not None:
         place = task.directory / "interpretation" / "network"
         summary = interpretation.interpret_network(model, tiles, place, task.size.extent, progress=task.progress)
-        found.numbers["attribution"]["story"] = summary["story"]
+        checked = summary.get("faithfulness", {})
+        verdicts = {method: row["verdict"] for method, row in checked.get("methods", {}).items()}
+        found.numbers["attribution"] |= {
+            "story": summary["story"], "verdicts": verdicts, "checked_images": checked.get("images"),
+        }  # fmt: skip
         report = place.parent / "report.html"
         interpretation_page.write_page(report, "What the land-cover network has learnt", {"network": place})
         found.files.append("interpretation/report.html")
@@ -353,7 +363,7 @@ def _attributions(found, task, tiles, model, on_test):
 
 def _against_vgg16(task):
     """By how much the first network from scratch is right more often than the first VGG16, one view, on each split."""
-    from tfproject.statistics import paired_difference
+    from tfproject.statistics import paired_difference, share
 
     found = {}
     for kind in ("random", "spatial"):
@@ -362,6 +372,7 @@ def _against_vgg16(task):
             labels = task.tiles(kind).test.labels
             ours, its = (run_predictions(run, "test", 1).argmax(1) == labels for run in runs)
             found[kind] = paired_difference(int((ours & ~its).sum()), int((its & ~ours).sum()), len(labels))
+            found[kind] |= {"ours": share(int(ours.sum()), len(labels)), "vgg16": share(int(its.sum()), len(labels))}
     return found
 
 
@@ -427,8 +438,52 @@ def _drop(found, task, on_random, on_spatial):
         "classes": classes,
         "grown": sorted(grown, key=lambda row: -row["growth"])[:GROWN],
         "accuracy": accuracy,
+        "same_tiles": _same_tiles(kinds, names),
         "shift_correlation": None if correlation is None else [float(correlation.statistic), float(correlation.pvalue)],
     }
+
+
+def _same_tiles(kinds, names):
+    """The tiles that both tests have: how often each network is right on them, in all and class by class."""
+    from tfproject.statistics import paired_difference, share
+
+    (random, on_random), (spatial, on_spatial) = kinds.values()
+    places = {name: i for i, name in enumerate(random.test.names)}
+    both = [(places[name], i) for i, name in enumerate(spatial.test.names) if name in places]
+    if not both:
+        return None
+    first, second = map(np.array, zip(*both))
+    labels = spatial.test.labels[second]
+    hits = {"random": on_random[first].argmax(1) == labels, "spatial": on_spatial[second].argmax(1) == labels}
+    only = [int((hits[a] & ~hits[b]).sum()) for a, b in (("random", "spatial"), ("spatial", "random"))]
+    return {kind: share(int(right.sum()), len(labels)) for kind, right in hits.items()} | {
+        "difference": paired_difference(*only, len(labels)),
+        "classes": [
+            {"class": name, "count": int((labels == c).sum())}
+            | {kind: int(right[labels == c].sum()) for kind, right in hits.items()}
+            for c, name in enumerate(names)
+        ],
+    }
+
+
+def _on_spatial(found, task, on_val, on_test):
+    """How sure the spatial split's network is, and in what the tiles of the confusions that grow differ."""
+    from tfproject import exploration
+    from tfproject.evaluation import calibration, confusions
+
+    tiles = task.tiles("spatial")
+    arguments = (on_val, tiles.val.labels, on_test, tiles.test.labels)
+    scaled = calibration.temperature_scaling(*arguments, tiles.class_names)
+    statistics, names, sentences = exploration.image_statistics(tiles.test.images), tiles.class_names, []
+    for row in [row for row in found.numbers["drop"]["grown"] if row["growth"] > 0][:PAIRS]:
+        true, said = names.index(row["true"]), names.index(row["said"])
+        rows = confusions.what_distinguishes(statistics, on_test, tiles.test.labels, true, said)
+        sentences.append(confusions.describe_confusion(rows, row["true"], row["said"], exploration.WORDS))
+    found.numbers["spatial"] = {
+        "calibration": {"temperature": scaled["temperature"], "change": scaled["change"]}
+        | {kind: scaled[kind]["calibration_error"] for kind in ("before", "after")},
+        "abstention": calibration.abstention_table(*arguments), "distinguishing": sentences,
+    }  # fmt: skip
 
 
 def colour_shift(tiles):

@@ -63,6 +63,7 @@ SAVED_AS = {"random": "eurosat_best", "spatial": "eurosat_spatial"}
 RESULTS = pathlib.Path("results", "open-project")
 CHOOSING = ("search", "preparation", "steps")  # these know training and validation tiles alone
 PARTS = ("exploration", "search", "preparation", "steps", "random", "spatial", "vgg16", "analysis")
+AS_THEY_ARE = "as they are"
 CORRUPTED = ("noise", "blur", "JPEG")  # of validation tiles, by which the changes in training are compared too
 VIEWS = (1, 8)  # of a tile, whose probabilities are averaged: as it is, and all symmetries of the square
 LIMITS = (
@@ -434,7 +435,7 @@ def steps(task):
         Variation("plain CNN", plain, options={"batch_norm": False, **course}, **images),
         Variation("+ BatchNorm", plain, options=course, **images),
         Variation("+ residual network", plain, **residual, **images),
-        Variation("+ Muon and one-cycle rate", unaugmented, **residual, **images),
+        Variation("+ Muon, its rate and decay, one-cycle", unaugmented, **residual, **images),
         Variation("+ symmetries and shift", unsmoothed, **residual, **images),
         Variation("+ label smoothing", uncompressed, **residual, **images),
         Variation("+ JPEG", final, **residual, **images),
@@ -483,7 +484,11 @@ def _prepare(task):
         variation.name: [_corrupted_validation(study, Trial(variation, seed), count) for seed in augmentation.seeds]
         for variation in augmentation.variations
     }
-    rows = [
+    trials = found["experiments"][augmentation.name]["trials"]
+    clean = {
+        name: [trial["val_accuracy"] for trial in trials if trial["variation"] == name] for name in accuracies
+    }
+    rows = [{"corruption": AS_THEY_ARE} | row for row in gains(clean)] + [
         {"corruption": kind} | row
         for kind in CORRUPTED
         for row in gains({name: [each and each[kind] for each in seeds] for name, seeds in accuracies.items()})
@@ -509,6 +514,7 @@ def _improve(task):
 
     # A training's own validation is in its own precision, and these two are in float32.
     rows = [*gains(accuracies), gains({"": one, f"+ {VIEWS[-1]} views of a tile": many})[1]]
+    correct(rows)  # all of them together
     write_atomically(task.directory / "step-gains.csv", to_csv(rows))
     return found | {"gains": rows, "files": [*found["files"], "step-gains.csv"]}
 
@@ -533,10 +539,15 @@ def gains(accuracies):
                 "p": gain and gain.p, "p_corrected": None}  # fmt: skip
         rows.append(row)
         before = values if whole else None
+    correct(rows)
+    return rows
+
+
+def correct(rows):
+    """Set p_corrected of rows with p, by Holm's method over all of them."""
     tested = [row for row in rows if row["p"] is not None]
     for row, corrected in zip(tested, holm([row["p"] for row in tested])):
         row["p_corrected"] = corrected
-    return rows
 
 
 def _views_of_validation(study, trial, views):
@@ -595,7 +606,8 @@ def _final(kind):
             _train_and_score(task, f"{kind}-seed{seed}", network, task.tiles(kind), task.recipe(seed=seed), VIEWS)
             for seed in task.size.seeds[kind]
         ]
-        return _summary(runs, task.tiles(kind), VIEWS) | _drawn(task, runs[0], task.tiles(kind), kind)
+        summary = _summary(runs, task.tiles(kind), VIEWS)
+        return summary | _drawn(task, runs[0], task.tiles(kind), kind, summary["views"])
 
     return do
 
@@ -731,24 +743,28 @@ def _summary(runs, tiles, views, earlier=()):
     }
 
 
-def _drawn(task, run, tiles, name):
-    """Figures of a run: its curves, its confusions in counts and rates, its worst errors."""
+def _drawn(task, run, tiles, name, views=1):
+    """Figures of a run: its curves, its confusions in counts and rates, its worst errors, with so many views."""
     from tfproject.report import figures
 
-    test = run.metrics["test"]
+    test = run.metrics["test" if views == 1 else f"test_{views}_views"]
+    taken = "one view" if views == 1 else f"{views} views averaged"
+    stages = 1 + len(run.metrics["earlier"])
     shown = {
-        "curves": (figures.training_curves(run.history), "Loss and accuracy after each epoch."),
+        "curves": (figures.training_curves(run.history), "Loss and accuracy after each epoch (of the last stage)."
+                   if stages > 1 else "Loss and accuracy after each epoch."),
         "confusion": (
             figures.confusion_matrix(test["confusion"], tiles.class_names),
-            "Test tiles by true class (rows) and predicted class (columns), one view.",
+            f"Test tiles by true class (rows) and predicted class (columns), {taken}.",
         ),
         "confusion-rates": (
             figures.confusion_matrix(test["confusion"], tiles.class_names, normalise=True),
             "The same in percent of each true class.",
         ),
-        "per-class": (figures.per_class_scores(test), "Precision, recall and F1 of each class on test."),
+        "per-class": (figures.per_class_scores(test), f"Precision, recall and F1 of each class on test, {taken}."),
         "top-losses": (
-            figures.top_losses(tiles.test.images, test["top_losses"]), "The test tiles it is most wrong about.",
+            figures.top_losses(tiles.test.images, test["top_losses"]),
+            f"The test tiles it is most wrong about, {taken}.",
         ),
     }  # fmt: skip
     drawn = []
@@ -779,6 +795,7 @@ def publish(directory, root="."):
         The results folder, a pathlib.Path.
     """
     from tfproject.report import model_card, readme
+    from tfproject.tasks import task5_page
 
     readme.check(root)
     directory, goal = pathlib.Path(directory), pathlib.Path(root) / RESULTS
@@ -792,7 +809,8 @@ def publish(directory, root="."):
         copy(directory, goal, [directory / file for file in found["files"]])
         first = Run(directory / "runs" / found["runs"][0]) if part in SAVED_AS else None
         if first and first.finished:  # of one that was reused there may be no more than its numbers
-            model_card.publish(first, pathlib.Path(root, "saved_models"), SAVED_AS[part])
+            found_out = task5_page.limits_found(part, new["parts"])
+            model_card.publish(first, pathlib.Path(root, "saved_models"), SAVED_AS[part], found_out)
     if "random" in new["parts"]:
         first = directory / "runs" / new["parts"]["random"]["runs"][0]
         copy(first, goal, [first / "environment.json"])

@@ -140,6 +140,7 @@ def _summary(metrics):
         + " tiles in the random split. Everything was chosen on the random split's training and validation tiles; its "
         "test tiles were looked at for the final scores and the analysis alone." + _seen_in_choosing(parts),
         *reading(parts),
+        *vgg16_words(parts),
     ]
     if data["synthetic"]:
         text.append("These are generated images: the numbers say nothing about the real world.")
@@ -196,9 +197,11 @@ def _search(found, heading):
     best = max((row for row in rows if row["state"] == "finished"), key=lambda row: row["score"], default=None)
     rungs = ", then ".join(f"{images:,} tiles for {epochs} epochs" for images, epochs in found["tiles_and_epochs"])
     text = [
-        f"{len(rows)} settings drawn by Optuna's TPE sampler, each trained on {rungs}, and scored on validation: "
-        f"{states['finished']} finished, {states['pruned']} were stopped early as worse than the median, "
-        f"{states['diverged']} diverged. The first trial is the recipe in use."
+        f"{len(rows)} settings, the first the recipe in use and the others by Optuna's TPE sampler (at random until it "
+        f"has seen some), each trained on {rungs}, and scored on validation: {states['finished']} finished, "
+        f"{states['pruned']} were stopped early as worse than the median, {states['diverged']} diverged. The score of "
+        "one that was stopped early is that of its shorter training, and no short training foretells a long one "
+        "surely: what was stopped is not shown to be worse."
     ]
     if best is not None and in_use is not None:
         settings = ", ".join(f"{name} {_shown(value)}" for name, value in found["best"].items())
@@ -219,6 +222,8 @@ def _search(found, heading):
 
 
 def _preparation(found, heading):
+    from tfproject.data.augmentation import QUALITY
+    from tfproject.evaluation.robustness import SEVERITIES
     from tfproject.report import page
     from tfproject.tasks.task5_eurosat import LAND_COVER
 
@@ -240,16 +245,17 @@ def _preparation(found, heading):
             name.replace("-", " ").capitalize(),
             text=(analysis["question"], *analysis["reading"]), table=_accuracies(analysis["rows"]),
         )  # fmt: skip
-    rows = found["robustness"]
+    rows, within = found["robustness"], sum(quality >= QUALITY[0] for quality in SEVERITIES["JPEG"])
     shown = [row for row in rows if row["p_corrected"] is not None and row["p_corrected"] < 0.05]
-    words = [f"{row['step']} under {row['corruption']} ({_points(row['gain'], '+')} points)" for row in shown]
+    words = [f"{row['step']}, {row['corruption']} ({_points(row['gain'], '+')} points)" for row in shown]
     yield page.Section(
-        "The same changes, on tiles of lower quality",
+        "The same changes step by step, on tiles as they are and of lower quality",
         text=(
-            "Accuracy on validation tiles with noise, blur or JPEG compression, mean of five severities. What users "
-            "bring has other processing behind it than the training tiles, so that accuracy on tiles as they are does "
-            "not decide alone. The gain is over the row above, paired by seed. Shown to differ from the row above: "
-            + ("; ".join(words) or "none") + ".",
+            "Accuracy on validation tiles as they are, and with noise, blur or JPEG compression, mean of five "
+            f"severities, of which {within} of JPEG lie within the qualities that training has. What users bring has "
+            "other processing behind it than the training tiles, so that accuracy on tiles as they are does not decide "
+            "alone, and JPEG stays for these. The gain is over the row above, paired by seed. Shown to differ from the "
+            "row above: " + ("; ".join(words) or "none") + ".",
         ),
         table=(
             ("tiles with", *_GAINS),
@@ -299,13 +305,15 @@ def _steps(found, heading):
         sure = [row for row in known if row["p_corrected"] is not None and row["p_corrected"] < 0.05]
         gained = [row["step"] for row in sure if row["gain"] > 0]
         lost = [row["step"] for row in sure if row["gain"] < 0]
+        left = [row["step"] for row in known if row not in sure]
         text.append(
             f"From {rows[0]['accuracy']:.2%} to {rows[-1]['accuracy']:.2%}; the largest gain is of "
             f"'{most['step']}', {_points(most['gain'], '+')} points. Shown to gain (corrected p below 0.05): "
-            f"{', '.join(gained) or 'none'}" + (f"; shown to lose: {', '.join(lost)}" if lost else "") + "."
+            f"{', '.join(gained) or 'none'}" + (f"; shown to lose: {', '.join(lost)}" if lost else "")
+            + (f"; not shown to do either: {', '.join(left)}" if left else "") + "."
         )  # fmt: skip
         text.append("JPEG compression in training is there for tiles of lower quality, not for these: its worth stands "
-                    "with the preparation.")  # fmt: skip
+                    "with the preparation. The views are averaged in float32, and compared with one view in that.")
     yield page.Section(heading, text=tuple(text), table=(_GAINS, *_gain_rows(rows)))
 
 
@@ -376,6 +384,7 @@ def _random_to_spatial(parts, task):
         if task.data == "eurosat"
         else f"The first run of each: {both['random']} and {both['spatial']}. These tiles have no places: the "
         "'spatial' split is another random one.",
+        *_same_tiles_words(drop.get("same_tiles")),
         f"The largest drop is that of {worst['class']}: {_points(worst['drop'])} points. The intervals of the two "
         f"recalls are apart for: {', '.join(apart) or 'no class'}.",
     ]
@@ -383,14 +392,18 @@ def _random_to_spatial(parts, task):
         text.append("The confusions that grow most: " + "; ".join(
             f"{row['true']} taken for {row['said']}, from {row['random']['share']:.1%} to {row['spatial']['share']:.1%}"
             for row in grown) + ".")  # fmt: skip
+    text += parts["analysis"].get("spatial", {}).get("distinguishing", [])
     if drop["shift_correlation"]:
         correlation, p = drop["shift_correlation"]
         text.append(
-            "The colour shift is how far the mean colour of a class's test tiles lies from that of its training "
-            f"tiles, in standard deviations between tiles. Its rank correlation with the drop is {correlation:+.2f} "
-            f"over {len(classes)} classes (p {p:.2g}), which "
-            + ("goes with" if p < 0.05 and correlation > 0 else "does not show")
-            + " the explanation that other colours make the errors."
+            "The colour shift is how far the colour of a class's test tiles lies from that of its training tiles, in "
+            "standard deviations between tiles, in the channel where it is farthest. Its rank correlation with the "
+            f"drop is {correlation:+.2f} over {len(classes)} classes (p {p:.2g})"
+            + (
+                ", which goes with the explanation that other colours make the errors."
+                if p < 0.05 and correlation > 0
+                else f": {len(classes)} classes are too few to tell whether other colours make the errors."
+            )
         )
     head = ("class", "recall, random", "recall, spatial", "drop, points", "colour shift, random", "spatial")
     table = [
@@ -403,6 +416,21 @@ def _random_to_spatial(parts, task):
         for file, caption in parts["analysis"]["figures"] if DROP_FIGURE in file
     )  # fmt: skip
     return page.Section(heading, text=tuple(text), table=(head, *table), figures=figures)
+
+
+def _same_tiles_words(found):
+    """What the two networks do on the tiles that both tests have, which are equally hard for both."""
+    if not found:
+        return
+    rows = sorted((row for row in found["classes"] if row["count"]), key=lambda row: row["spatial"] - row["random"])
+    yield (
+        f"On the {found['random']['count']:,} tiles that are in both tests the random split's network gets "
+        f"{found['random']['share']:.2%} right and the spatial one's {found['spatial']['share']:.2%}, a difference of "
+        f"{_difference(found['difference'])}, paired: it is where the training tiles come from that makes it, and not "
+        "harder test tiles. Most lose "
+        + "; ".join(f"{row['class']}, {row['random']} and {row['spatial']} of {row['count']} right" for row in rows[:3])
+        + "."
+    )
 
 
 def _views(count):
@@ -439,7 +467,8 @@ def _analysis(found, heading):
         f"Of the random split, {views}; the interval of the accuracy is Wilson's, those of kappa and macro F1 come "
         "from a bootstrap over the test tiles. What follows is of the first run on the random split, with the same "
         "views; robustness and the maps of attribution are of one view.",), table=(head, *table))  # fmt: skip
-    yield page.Section("Calibration, and when it may abstain", text=tuple(_calibration_words(found)))
+    words = (*_calibration_words(found), *_spatial_calibration_words(found.get("spatial")))
+    yield page.Section("Calibration, and when it may abstain", text=words)
     yield page.Section("The hardest classes, and why", text=tuple(_confusion_words(found)))
     yield page.Section("Doubtful labels", text=(_noise_words(found["label_noise"]),))
     yield page.Section("Bias", text=tuple(_bias_words(found)))
@@ -454,8 +483,24 @@ def _analysis(found, heading):
             "farthest from their own class there, by how much the distances in that class vary.",
         ),
     )
-    story = found["attribution"]["story"]
-    yield page.Section("Interpretability", text=tuple(story) or ("The maps show what speaks for the class said.",))
+    yield page.Section("Interpretability", text=tuple(_attribution_words(found["attribution"])))
+
+
+def _attribution_words(found):
+    yield from found["story"]
+    if verdicts := found.get("verdicts"):
+        trusted = [method for method, verdict in verdicts.items() if verdict == "passes"]
+        yield (
+            f"Whether such maps are true was checked on {found['checked_images']} images (do they change with the "
+            "weights, do the pixels that they name count): "
+            + "; ".join(f"{method} {verdict}" for method, verdict in verdicts.items())
+            + f". The maps below are to be read so: {' and '.join(trusted) or 'none'} can be trusted by these checks, "
+            "the others are shown because they are the usual ones."
+        )
+    yield (
+        "The maps show what speaks for the class that the network says, at the surest right tile of each class and at "
+        "the surest errors; 'label doubted' stands where the networks doubt the label itself."
+    )
 
 
 def _calibration_words(found):
@@ -469,19 +514,45 @@ def _calibration_words(found):
         f"calibration error on test is {before:.4f} before and {after:.4f} after (95 % interval of the change "
         f"{low:+.4f} to {high:+.4f})."
     )
+    least = [row for row in scaled["after"]["reliability"][:-1] if row["count"]]
+    count = sum(row["count"] for row in least)
+    if count:
+        said, right = (sum(row[key] * row["count"] for row in least) / count for key in ("confidence", "accuracy"))
+        yield (
+            f"That is a mean over all tiles, most of which it is sure of. Of the {count:,} below a scaled confidence "
+            f"of {least[-1]['high']:.2f} it says {said:.1%} on average and is right for {right:.1%}."
+        )
     for row in found["abstention"]:
-        if row["threshold"] is None:
-            yield f"No threshold gives {row['wanted']:.1%} on validation."
-        else:
-            yield (
-                f"To be right in {row['wanted']:.1%} of the answers, chosen on validation, it answers from a "
-                f"confidence of {row['threshold']:.3f}: on test {_share(row['test']['coverage'])} of the tiles, of "
-                f"which {_share(row['test']['accuracy'])} are right."
-            )
+        yield _abstention_words(row, "confidence before scaling")
     yield (
         f"The mean share of errors over all coverages (AURC) is {curve['aurc']:.5f}; {curve['best_aurc']:.5f} would be "
         "the least with so many errors."
     )
+
+
+def _abstention_words(row, confidence):
+    if row["threshold"] is None:
+        return f"No threshold gives {row['wanted']:.1%} on validation."
+    right = row["test"]["accuracy"]
+    reached = "" if right["share"] is None or right["share"] >= row["wanted"] else ", fewer than wanted"
+    return (
+        f"To be right in {row['wanted']:.1%} of the answers, chosen on validation, it answers from a {confidence} of "
+        f"{row['threshold']:.3f}: on test {_share(row['test']['coverage'])} of the tiles, of which {_share(right)} are "
+        f"right{reached}."
+    )
+
+
+def _spatial_calibration_words(found):
+    """The same of the spatial split's network, whose validation tiles lie elsewhere than its test tiles."""
+    if not found:
+        return
+    scaled = found["calibration"]
+    yield (
+        f"In a region never seen: the spatial split's network has a temperature of {scaled['temperature']:.2f} on its "
+        f"validation tiles, and a calibration error on test of {scaled['before']:.4f} before and {scaled['after']:.4f} "
+        "after."
+    )
+    yield from (_abstention_words(row, "confidence") for row in found["abstention"])
 
 
 def _confusion_words(found):
@@ -500,7 +571,9 @@ def _confusion_words(found):
 
 
 def _noise_words(noise):
-    by = "one network" if noise["models"] == 1 else f"at least half of {noise['models']} networks"
+    by = "one network"
+    if noise["models"] > 1:
+        by = f"at least half of {noise['models']} networks, which differ by their seed alone,"
     share = noise["share"]
     return (
         f"{share['hits']} of {share['count']:,} test tiles ({share['share']:.2%}, "
@@ -540,19 +613,44 @@ def _robustness_words(found):
     rows = found["robustness"]
     strongest = [row for row in rows if row["severity"] == 5]
     worst, best = (f(strongest, key=lambda row: row["accuracy"]) for f in (min, max))
-    mild = [row for row in rows if row["severity"] == 1]
-    slight = [row["corruption"] for row, p in zip(mild, holm([r["p"] for r in mild])) if p < 0.05 and row["drop"] > 0]
+    mild = sorted((row for row in rows if row["severity"] == 1), key=lambda row: row["accuracy"])
+    slight = [
+        f"{row['corruption']} ({row['accuracy']:.1%})"
+        for row, p in zip(mild, holm([r["p"] for r in mild])) if p < 0.05 and row["drop"] > 0
+    ]  # fmt: skip
+    close = [row for row in strongest if row["low"] <= worst["high"] and row is not worst]
     yield (
         f"Of {rows[0]['count']:,} test tiles, {rows[0]['accuracy']:.2%} right as they are; at the highest severity it "
-        f"loses most by {worst['corruption']} ({worst['accuracy']:.2%}) and least by {best['corruption']} "
-        f"({best['accuracy']:.2%}). Already the lowest severity is shown to cost accuracy by: "
-        f"{', '.join(slight) or 'nothing'} (McNemar's test, corrected for {len(mild)} kinds)."
+        f"loses most by {' and '.join(row['corruption'] for row in (worst, *close))} ({worst['accuracy']:.2%}) and "
+        f"least by {best['corruption']} ({best['accuracy']:.2%}). Already the lowest severity is shown to cost "
+        f"accuracy by: {', '.join(slight) or 'nothing'} (McNemar's test, corrected for {len(mild)} kinds). How strong "
+        "the severities of one kind are beside those of another is a matter of choice."
     )
     yield "The strengths: " + "; ".join(f"{kind}: {meaning}" for kind, meaning in found["corruptions"].items()) + "."
     if "jpeg" in LAND_COVER.augment:
         yield (
             f"JPEG compression of qualities {QUALITY[0]} to {QUALITY[1]} was part of the training, so that only what "
             "is below is new to the network."
+        )
+
+
+def vgg16_words(parts):
+    """The network from scratch against VGG16 on the same tiles, a sentence for each split that has both."""
+    both = parts.get("analysis", {}).get("vgg16", {})
+    for kind, found in both.items():
+        above = "not shown to differ from that of VGG16"
+        if found["p"] < 0.05:
+            above = f"shown to be {'above' if found['difference'] > 0 else 'below'} that of VGG16"
+        yield (
+            f"On the {kind} split, one view and one run each, the run from scratch is {above} "
+            f"({_points(found['difference'], '+')} points, {_between(found['low'], found['high'], _signed)}), with "
+            f"{parts[kind]['parameters']:,} parameters against {parts['vgg16'][kind]['parameters']:,}."
+        )
+    if len(both) == 2 and "ours" in both["spatial"]:
+        ours, its = (both["random"][name]["share"] - both["spatial"][name]["share"] for name in ("ours", "vgg16"))
+        yield (
+            f"From the random to the spatial split the run from scratch falls by {_points(ours)} points and that of "
+            f"VGG16 by {_points(its)}."
         )
 
 
@@ -563,23 +661,17 @@ def _conclusions(parts, eurosat):
     drop = parts.get("analysis", {}).get("drop")
     if drop and eurosat:
         text.append(spatial_words(drop))
-    for kind, found in parts.get("analysis", {}).get("vgg16", {}).items():
-        above = "not shown to differ from VGG16"
-        if found["p"] < 0.05:
-            above = f"shown to be {'above' if found['difference'] > 0 else 'below'} VGG16"
-        text.append(
-            f"On the {kind} split, one view and one run each, the network from scratch is {above} "
-            f"({_points(found['difference'], '+')} points, {_between(found['low'], found['high'], _signed)}), with "
-            f"{parts[kind]['parameters']:,} parameters against {parts['vgg16'][kind]['parameters']:,}."
-        )
+    text += vgg16_words(parts)
     if {"random", "exploration"} <= parts.keys():
-        mean = _mean(parts["random"], parts["random"]["views"])
+        own = parts["random"]["validation"][str(parts["random"]["views"])]["accuracy"]["mean"]
         text.append(f"A linear model on the tiles' colour statistics gets "
                     f"{parts['exploration']['colour_floor']['accuracy']:.1%} of the validation tiles right, the "
-                    f"network {mean:.2%} of the test tiles.")  # fmt: skip
+                    f"network {own:.2%} of them.")  # fmt: skip
     if "steps" in parts and (known := [row for row in parts["steps"]["gains"] if row["gain"] is not None]):
         most = max(known, key=lambda row: row["gain"])
-        text.append(f"Of the steps, '{most['step']}' adds most: {_points(most['gain'], '+')} points."
+        between = _between(most["gain_low"], most["gain_high"], _signed)
+        text.append(f"Of the steps, '{most['step']}' adds most: {_points(most['gain'], '+')} points ({between}), in a "
+                    "short training on a part of the tiles."
                     if most["gain"] > 0 else "None of the steps adds to the accuracy.")  # fmt: skip
     return page.Section("Conclusions", text=tuple(text) or ("Missing: no part that it could follow from is finished.",))
 
@@ -596,11 +688,9 @@ def spatial_words(drop):
         return f"That a region never seen costs accuracy is not shown: {words}."
     if found["difference"] < 0:
         return f"On the spatial split the network does better: {words}."
-    return f"A region that was never seen costs accuracy: {words}."
-
-
-def _mean(found, views):
-    return found["test"][str(views)]["accuracy"]["mean"]
+    if same := drop.get("same_tiles"):
+        words += f"; on the {same['random']['count']:,} tiles in both tests {_difference(same['difference'])}"
+    return f"Not to have seen the test's region costs accuracy: {words}."
 
 
 def _limits(parts):
@@ -610,14 +700,48 @@ def _limits(parts):
     text = [*LIMITS, *(sentence for kind, sentence in SPLIT_LIMITS.items() if kind in parts)]
     if "spatial" in parts and parts["spatial"]["validation"]["1"]["accuracy"]["count"] == 1:
         text.append("The spatial split was trained on from one seed: its interval is that of the test tiles alone.")
+    if "spatial" in parts:
+        text.append("The spatial split cuts Europe by longitude once: it is one other region, and another may be "
+                    "harder or easier. Tiles of one place and day resemble each other, so that intervals which take "
+                    "tiles as independent are too narrow. The interval over seeds leaves out which tiles are "
+                    "tested.")  # fmt: skip
     if "preparation" in parts or "steps" in parts:
         text.append("Ablations and steps were trained on a part of the tiles for few epochs; with all tiles and more "
-                    "epochs the differences are smaller, and need not have the same order.")  # fmt: skip
+                    "epochs the differences may be smaller, and need not have the same order.")  # fmt: skip
     if "analysis" in parts and parts["analysis"]["label_noise"]["share"]["hits"]:
         share = parts["analysis"]["label_noise"]["share"]
-        text.append(f"{share['hits']} test tiles are candidates for a wrong label; if they are wrong, differences "
-                    f"below {share['share']:.2%} between very good networks say little.")  # fmt: skip
+        text.append(f"{share['hits']} test tiles ({_between(share['low'], share['high'], _percent)}) are candidates "
+                    "for a wrong label; differences so small between very good networks say little.")  # fmt: skip
     return page.Section("Limits", text=tuple(text))
+
+
+def limits_found(kind, parts):
+    """What the analysis found out of the network of a split, "random" or "spatial", for those who use its model."""
+    found = parts.get("analysis")
+    if not found:
+        return
+    drop = found.get("drop")
+    if kind == "random" and drop:
+        worst = min((row for row in drop["classes"] if row["spatial_recall"]["count"]),
+                    key=lambda row: row["spatial_recall"]["share"])  # fmt: skip
+        yield (
+            "In a part of Europe that its training had not, a network of the same recipe gets "
+            f"{drop['accuracy']['spatial']['share']:.1%} right instead of {drop['accuracy']['random']['share']:.1%}, "
+            f"of {worst['class']} {worst['spatial_recall']['share']:.1%}."
+        )
+    scaled = found["calibration"] if kind == "random" else found.get("spatial", {}).get("calibration")
+    if scaled:
+        sure = "less" if scaled["temperature"] < 1 else "more"
+        yield (
+            f"It is {sure} sure than it is right: its probabilities are those of a temperature of 1, and "
+            f"{scaled['temperature']:.2f} fits validation."
+        )
+    if kind == "random":
+        mild = sorted((row for row in found["robustness"] if row["severity"] == 1), key=lambda row: row["accuracy"])
+        yield "Of test tiles made worse, at the lowest strength tried, it gets right: " + "; ".join(
+            f"{row['accuracy']:.1%} under {name} ({found['corruptions'][name]}: {row['strength']:g})"
+            for row in mild[:3] for name in (row["corruption"],)
+        ) + "."
 
 
 def _extensions(parts):
@@ -633,8 +757,8 @@ def _extensions(parts):
         worst = min(strongest, key=lambda row: row["accuracy"])
         text.append(f"Training against {worst['corruption']}, which costs most ({worst['accuracy']:.1%} is left).")
     if "spatial" in parts:
-        text.append("Training tiles from more regions, and colour changes in training, against the drop from region to "
-                    "region.")  # fmt: skip
+        text.append("Training tiles from more regions against the drop from region to region; colour changes in "
+                    "training are untested there.")  # fmt: skip
     return page.Section("Extensions", text=tuple(text))
 
 
