@@ -109,6 +109,12 @@ def test_channel_means_stand_where_they_are():
     np.testing.assert_allclose(line.get_xdata(), [row["mean"] for row in rows if row["channel"] == "green"])
 
 
+def test_a_peak_that_leaves_the_histogram_is_told():
+    histograms = np.full((6, 3, 32), 1 / 32)
+    histograms[0, 0] = np.eye(32)[5]
+    assert "peaks:\nred 100%" in texts(exploration_figures.colour_histograms(histograms, CLASSES))
+
+
 def test_outliers_are_shown_with_their_class_and_neighbours():
     figure = DRAW["outliers"]()
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), IMAGES[OUTLIERS[0]["index"]])

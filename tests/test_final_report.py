@@ -83,7 +83,7 @@ def analysis(name, accuracies, baseline, published=None):
             "difference_high": None if own else difference.high, "p_corrected": None if own else difference.p,
             "gap": 0.1, "gap_low": 0.05, "gap_high": 0.15, "test_accuracy": found.mean,
             "test_accuracy_low": found.low, "test_accuracy_high": found.high,
-            "published_test_accuracy": (published or {}).get(variation),
+            "published_test_accuracy": (published or {}).get(variation), "train_images": 400, "epochs": 3.0,
         })  # fmt: skip
     best = max(accuracies, key=lambda variation: np.mean(accuracies[variation]))
     content = {"name": name, "question": "Which?", "baseline": baseline, "seeds": [0, 1, 2], "chosen": best}

@@ -184,6 +184,11 @@ def _waiting(table, rows, moved):
         return "with so little arithmetic, memory is what it has to wait for"
     seconds = sum(row.forward_ms for row in rows) / 1e3
     rate, peak = moved / max(seconds, 1e-9) / 1e9, table.machine.gigabytes_per_second
+    if rate > peak:
+        return (
+            f"measured, it moves {rate:.0f} GB/s, more than the {peak:.0f} GB/s of a copy, as what it reads still "
+            "lies in the processor's cache: it waits for that, not for arithmetic"
+        )
     text = f"measured, it moves {rate:.0f} GB/s of the {peak:.0f} GB/s that the machine copies"
     if rate < 0.5 * peak:
         return f"{text}, so what it waits for are neither these bytes nor these FLOPs alone"

@@ -14,6 +14,7 @@ METHOD_NAMES = {
     "scorecam": "Score-CAM", "layercam": "Layer-CAM",
 }  # fmt: skip
 PER_LINE = 6  # panels
+LONGEST_TITLE = 22  # letters
 
 
 @styled
@@ -27,7 +28,9 @@ def attribution_sheet(images, maps, titles=None):
     """
     count, columns = len(images), len(maps) + 1
     height, width = images.shape[1:3]
-    margin, bar, above, gap = (1.1 if titles else 0.05), 0.6, 0.25, 0.05  # inches
+    titles = [_short(title.split("\n"), LONGEST_TITLE) for title in titles or ()]
+    longest = max((len(line) for lines in titles for line in lines), default=0)
+    margin, bar, above, gap = (0.2 + 0.06 * longest if titles else 0.05), 0.6, 0.25, 0.05  # inches
     tile = (style.WIDTH - margin - bar) / columns
     tile_height = tile * height / width
     figure, panels = _figure((style.WIDTH, above + count * tile_height + 0.05), count, columns, squeeze=False)
@@ -52,7 +55,7 @@ def attribution_sheet(images, maps, titles=None):
                 axes.set_title(METHOD_NAMES.get(method, method), fontsize=7.5, loc="center", pad=3)
         if titles:
             place = ((margin - 0.08) / size[0], (size[1] - above - (row + 0.5) * tile_height) / size[1])
-            figure.text(*place, "\n".join(_short(titles[row].split("\n"), 14)), ha="right", va="center", fontsize=7.5)
+            figure.text(*place, "\n".join(titles[row]), ha="right", va="center", fontsize=7.5)
     if maps:
         shown = min(size[1] - above - 0.1, 2.5)  # inches: the bar's length
         scale = figure.add_axes([1 - (bar - 0.08) / size[0], 1 - (above + shown) / size[1], 0.1 / size[0],

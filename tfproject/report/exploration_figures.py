@@ -57,10 +57,9 @@ def colour_histograms(histograms, class_names):
     for axes, name, own in zip(panels, _short(class_names, 17), histograms):
         for (_, colour), values, line in zip(CHANNEL_COLOURS.items(), own, ("-", "--", ":")):
             axes.stairs(values, edges, color=colour, linewidth=1.3, linestyle=line)
-            if values.max() > top:
-                centre = (values.argmax() + 0.5) * 256 / bins
-                axes.annotate(f"{values.max():.0%}", (centre, top), (2, -1), textcoords="offset points", va="top",
-                              color=style.INK, fontsize=6.5)  # fmt: skip
+        cut = [f"{channel} {values.max():.0%}" for channel, values in zip(CHANNEL_COLOURS, own) if values.max() > top]
+        told = "\n".join(["peaks:", *cut]) if cut else ""
+        axes.text(0.98, 0.97, told, transform=axes.transAxes, ha="right", va="top", fontsize=7)
         axes.set_title(name, fontsize=7.5, loc="center")
         axes.set(xlim=(0, 256), ylim=(0, top), xticks=(0, 128, 255))
         axes.yaxis.set_major_formatter(_percent())

@@ -340,7 +340,7 @@ def _attributions(found, task, tiles, model, on_test):
         if chosen:
             maps = interpret.attribute(model, test.images[chosen], said[chosen], methods, samples=10)
             titles = [
-                f"{names[test.labels[i]]}\nsaid: {names[said[i]]}{chr(10) + 'label doubted' if i in doubted else ''}"
+                f"{names[test.labels[i]]}\nsaid:\n{names[said[i]]}{chr(10) + 'label doubted' if i in doubted else ''}"
                 for i in chosen
             ]
             caption = "the surest right tile of each class" if kind == "classes" else "the surest errors"
