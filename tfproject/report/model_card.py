@@ -58,7 +58,8 @@ def publish(run, folder, name, further_limits=()):
     goal = folder / f"{name}.keras"
     write_atomically(goal, run.model_path.read_bytes())
     card = run.read("model.json")
-    card["limits"] = [*card["limits"], *further_limits]
+    # A run that was taken from what is published has them already.
+    card["limits"] = list(dict.fromkeys([*card["limits"], *further_limits]))
     write_atomically(goal.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     write_atomically(goal.with_suffix(".md"), to_markdown(card, goal.name))
     return goal
