@@ -24,6 +24,7 @@ import json
 from scipy import stats
 
 from tfproject.experiments import Experiment, Study, run_study
+from tfproject.experiments.reading import read_contrasts
 from tfproject.statistics import compare
 from tfproject.tasks import task2_experiments as task2
 
@@ -66,14 +67,17 @@ print(f"{len(results)} experiments, {sum(len(found['trials']) for found in resul
 # %% [markdown]
 # The tables all read alike. *val accuracy* is the mean over the seeds, with its 95 % interval; *difference* is to the
 # baseline; *p corrected* is from a paired test, made stricter because several comparisons are made at once (Holm's
-# method). *gap* is accuracy on training images minus accuracy on validation images: how much was learnt by heart.
-# *test accuracy* is there for the baseline and for what was chosen on validation alone, as test images are looked at
-# once, at the end. A row without numbers diverged with one of its seeds.
+# method). *train accuracy* is on the training images as they are, and *gap* is that minus accuracy on validation
+# images: how much was learnt by heart. *val loss* is the loss on validation, which sees what accuracy does not: an
+# image that is taken for the wrong class with more and more certainty. *test accuracy* is there for the baseline and for what was chosen on validation alone, as test images are looked at
+# once, at the end. A row without numbers diverged with one of its seeds. Where a variation differs from the baseline
+# in two things, it is also compared with one from which it differs in one: that is the sentence on pairs.
 
 # %%
 COLUMNS = {
     "variation": "", "val_accuracy": ".2%", "val_accuracy_low": ".2%", "val_accuracy_high": ".2%",
-    "difference": "+.2%", "p_corrected": ".2g", "gap": ".2%", "test_accuracy": ".2%",
+    "difference": "+.2%", "p_corrected": ".2g", "train_accuracy": ".2%", "gap": ".2%", "val_loss": ".3f",
+    "test_accuracy": ".2%",
 }  # fmt: skip
 
 
@@ -81,7 +85,9 @@ def show(name):
     if name not in results:
         print(f"'{name}' is not finished here.")
         return
-    notebook.say(results[name]["question"], *results[name]["reading"], results[name]["remark"])
+    found = results[name]
+    pairs = read_contrasts(found["contrasts"]) if found["contrasts"] else None
+    notebook.say(found["question"], *found["reading"], pairs, found["remark"])
     notebook.table(directory / f"{name}.csv", COLUMNS)
     notebook.show(*sorted(directory.glob(f"{name}-*.png")))
 
@@ -125,8 +131,8 @@ notebook.table(rows, {"variation": ""} | dict.fromkeys(("difference", "low", "hi
 # In one epoch a batch twice as large makes half as many steps. With the same learning rate each step is as long as
 # before, so the network gets less far; scaling the rate with the batch is meant to make up for it, up to a point. That
 # point has a name, the gradient noise scale: in batches much larger than it the noise is small beside the gradient
-# already, and more images hardly make a better step. **Look at** where scaling stopped to help here, and ask why: how
-# high did the rate become, and how many steps were there to get used to it?
+# already, and more images hardly make a better step. **Look at** the pairs of equal batch: is scaling the rate shown
+# to help anywhere? Where does it begin to hurt, how high is the rate there, and how few are the steps?
 
 # %%
 show("batch-size")
@@ -134,7 +140,7 @@ show("batch-size")
 # %% [markdown]
 # ## BatchNorm
 #
-# **Look at** the learning rates, not at a single column. The claim worth testing is not that BatchNorm is better at
+# **Look at** the pairs of equal learning rate, not at a single column. The claim worth testing is not that BatchNorm is better at
 # the rate we happen to use, but that it allows rates at which the plain network fails.
 
 # %%

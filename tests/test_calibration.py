@@ -48,6 +48,12 @@ def test_scaling_repairs_a_classifier_that_is_too_sure():
     assert before["accuracy"] == after["accuracy"] == (test.argmax(axis=1) == test_labels).mean()
     for name, (change, low, high) in found["change"].items():
         assert change == pytest.approx(after[name] - before[name]) and low < change < high < 0
+    # The change's interval is of the same images before and after: for the log loss, that of a mean of differences.
+    scaled = sharpened(test, 3 / found["temperature"])
+    own = [-np.log(p[np.arange(4000), test_labels]) for p in (scaled, sharpened(test, 3))]
+    error = 1.96 * (own[0] - own[1]).std() / np.sqrt(4000)
+    change, low, high = found["change"]["log_loss"]
+    assert (change - low, high - change) == pytest.approx((error, error), rel=0.1)
 
 
 def test_an_honest_classifier_is_not_changed_demonstrably():

@@ -208,6 +208,9 @@ def test_train_trains_tests_and_describes_and_resumes(folder, tmp_path, capsys):
     assert "Test accuracy" in text and str(directory / "report.html") in text
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["test"]["count"] == 30 and metrics["validation"]["count"] == 30
+    for part in ("validation", "test"):  # which the names of the images scored show
+        shown = [row["name"] for row in metrics[part]["top_losses"]]
+        assert shown and all(name.startswith(part.removesuffix("idation")) for name in shown)
     low, high = metrics["test"]["accuracy_interval"]
     assert low < metrics["test"]["accuracy"] < high or metrics["test"]["accuracy"] in (0, 1)
     assert metrics["training"]["peak_memory_mb"] > 100

@@ -13,10 +13,11 @@ import time
 import numpy as np
 import pytest
 import toy
+from scipy import stats
 
 from tfproject import training
 from tfproject.errors import UserError
-from tfproject.experiments import Experiment, Study, Trial, Variation, analysis, run_study, run_trial, runner
+from tfproject.experiments import Experiment, Study, Trial, Variation, analysis, reading, run_study, run_trial, runner
 from tfproject.experiments.reading import read
 from tfproject.tasks import task2_experiments
 from tfproject.training import Recipe
@@ -140,6 +141,57 @@ def test_only_what_was_chosen_and_the_baseline_go_on_test(one_process):
         rows = {row["variation"]: row["val_accuracy"] for row in experiment["rows"]}
         assert rows[experiment["chosen"]] == max(rows.values())
     assert wanted == tested < trained
+    for run in tested:
+        scores = json.loads((one_process / "runs" / run / "metrics.json").read_text())["test"]
+        assert all(row["name"].startswith("test") for row in scores["top_losses"])
+
+
+def test_the_table_s_differences_are_the_variation_s_minus_the_baseline_s(one_process):
+    tested = 0
+    for experiment in json.loads((one_process / "metrics.json").read_text())["experiments"].values():
+        of = {row["variation"]: [] for row in experiment["rows"]}
+        for trial in experiment["trials"]:
+            of[trial["variation"]].append(trial["val_accuracy"])
+        for row in experiment["rows"]:
+            if row["difference"] is not None:
+                expected = np.mean(of[row["variation"]]) - np.mean(of[experiment["baseline"]])
+                assert row["difference"] == pytest.approx(expected)
+                tested += 1
+    assert tested >= 3
+
+
+def test_several_comparisons_of_a_study_are_corrected(monkeypatch, tmp_path):
+    accuracies = {"plain": [0.5, 0.52, 0.51], "a": [0.6, 0.63, 0.6], "b": [0.55, 0.56, 0.57], "lost": [0.4, 0.4, None]}
+    variations = tuple(dataclasses.replace(PLAIN, name=name, train_images=i + 1) for i, name in enumerate(accuracies))
+    contrasts = (("a", "b"), ("lost", "a"))
+    experiment = Experiment("made up", "?", variations, "plain", (0, 1, 2), contrasts=contrasts)
+    study = Study(tmp_path, (experiment,), images="toy:image_set")
+    for variation in variations:
+        for seed in experiment.seeds:
+            accuracy, learnt = accuracies[variation.name][seed], 0.7 if variation.name == "b" else 0.9
+            outcome = {"val_accuracy": accuracy, "val_loss": 1.0, "train_accuracy": learnt, "gap": 0.1}
+            outcome = outcome if accuracy else {"diverged": "of made up reasons"}
+            study.run_of(Trial(variation, seed)).record(outcome=outcome)
+    found = analysis.analyse(study, experiment)
+    rows = found["rows"]
+    assert rows[1]["difference"] == pytest.approx(0.1) and rows[2]["difference"] == pytest.approx(0.05)
+    p = [stats.ttest_rel(accuracies[name], accuracies["plain"]).pvalue for name in ("a", "b")]
+    assert [row["p"] for row in rows[1:3]] == pytest.approx(p)
+    low, high = 2 * min(p), max(2 * min(p), max(p))
+    assert [row["p_corrected"] for row in rows[1:3]] == pytest.approx([low, high] if p[0] < p[1] else [high, low])
+    # The pairs that were asked for are compared with one another, and corrected among themselves.
+    first, lost = found["contrasts"]
+    assert (first["variation"], first["against"], first["difference"]) == ("a", "b", pytest.approx(0.05))
+    assert first["p_corrected"] == first["p"] == pytest.approx(stats.ttest_rel(accuracies["a"], accuracies["b"]).pvalue)
+    assert lost["difference"] is lost["p"] is rows[3]["val_accuracy"] is None
+    told = reading.read_contrasts(found["contrasts"])
+    assert "'a' against 'b' (+5.0 points" in told and "lost" not in told
+    assert ("left open: 'a'" in told) == (first["p"] >= 0.05)
+    # What learnt less of its training images is named, unless it is shown to be better all the same.
+    shown = rows[2]["p_corrected"] < 0.05
+    assert (found["remark"] is None) == shown
+    less = {**found, "rows": [row | {"difference_low": -1, "difference": 0} for row in rows]}
+    assert "with 'plain' (90%) are learnt with 'b' (70%): what" in reading.unlearnt(less)
 
 
 def test_the_hparams_dashboard_finds_settings_and_results(one_process):

@@ -198,6 +198,14 @@ def test_a_frozen_part_works_in_the_precision_that_it_was_built_in(toy_set, tmp_
     assert not as_bfloat16.any() and (exact.view(np.uint32) & 0xFFFF).any()
 
 
+def test_only_training_images_are_shown_in_views(toy_set, tmp_path):
+    identity, _ = frozen_prefix.split(network(toy_set.image_shape, 3), "image")
+    once = frozen_prefix.run_once(identity, toy_set, tmp_path, ("flip",), 2, progress=False)
+    (seen, labels), = once.splits["val"].batches(50).as_numpy_iterator()
+    np.testing.assert_array_equal(seen, toy_set.val.images)
+    np.testing.assert_array_equal(labels, toy_set.val.labels)
+
+
 def test_views_are_what_augmentation_makes_and_belong_to_the_image(toy_set, tmp_path):
     identity, _ = frozen_prefix.split(network(toy_set.image_shape, 3), "image")
     options = {"augment": ("flip",), "views": 6, "progress": False}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfproject.data import augmentation
+from tfproject.data import augmentation, image_set
 from tfproject.errors import UserError
 
 SEED = tf.constant([3, 4])
@@ -95,12 +95,39 @@ def test_cutout_hides_a_square_of_the_stated_size():
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_mixed_labels_follow_the_share_of_each_image(name):
-    images = np.stack([np.full((16, 16, 3), 200), np.zeros((16, 16, 3))]).astype(np.uint8)
+    values = np.array([250, 130, 40, 10, 0])
+    images = np.stack([np.full((16, 16, 3), value) for value in values]).astype(np.uint8)
+    surest = []
     for seed in range(8):
-        mixed, labels = augmentation.BY_NAME[name](tf.constant(images), tf.eye(2), tf.constant([seed, 1]))
-        share = tf.cast(mixed, tf.float32).numpy().mean(axis=(1, 2, 3)) / 200
-        np.testing.assert_allclose(labels.numpy()[:, 0], share, atol=1e-5)
+        mixed, labels = augmentation.BY_NAME[name](tf.constant(images), tf.eye(5), tf.constant([seed, 1]))
+        means = tf.cast(mixed, tf.float32).numpy().mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(means, labels.numpy() @ values, atol=1e-2)
         np.testing.assert_allclose(labels.numpy().sum(axis=1), 1, atol=1e-6)
+        surest.append(labels.numpy()[0].max())
+    assert min(surest) < 0.9  # something was mixed
+
+
+def test_colour_changes_brightness_and_contrast_of_each_image_by_up_to_a_fifth():
+    images = np.random.default_rng(0).integers(90, 160, (64, 8, 8, 3)).astype(np.uint8)  # none is cut off
+    changed = augmentation.colour(tf.constant(images), None, SEED)[0].numpy()
+    means, new_means = (x.mean(axis=(1, 2, 3), keepdims=True) for x in (images, changed))
+    levels = (new_means / means).ravel()
+    contrast = (changed - new_means) / np.where(abs(images - means) < 5, np.nan, images - means)
+    spreads = np.nanmean(contrast, axis=(1, 2, 3))
+    np.testing.assert_allclose(contrast, spreads[:, None, None, None] + 0 * contrast, atol=1e-3)
+    for factors in (levels, spreads):
+        assert 0.8 <= factors.min() < 0.85 and 1.15 < factors.max() <= 1.2
+    assert abs(np.corrcoef(levels, spreads)[0, 1]) < 0.5  # each drawn on its own
+
+
+def test_each_batch_and_each_augmentation_draws_anew():
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    split = image_set.Split(np.stack([image] * 64), np.zeros(64, np.int64), tuple(map(str, range(64))))
+    first, second = (x for x, _ in split.training_batches(1, 32, ("symmetries",)).as_numpy_iterator())
+    assert not np.array_equal(first, second)
+    once = augmentation.augment(tf.constant(first), tf.eye(32), ("flip",), SEED, tf.range(32), 0)[0]
+    twice = augmentation.augment(tf.constant(first), tf.eye(32), ("flip", "flip"), SEED, tf.range(32), 0)[0]
+    assert not np.array_equal(once, first) and not np.array_equal(twice, first)
 
 
 def test_colour_stays_in_range_and_changes_each_image_differently():

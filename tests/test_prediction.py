@@ -399,6 +399,25 @@ def test_what_are_no_probabilities_is_refused(output):
         prediction.predictor(model, (8, 8), 4)(np.ones((3, 8, 8, 3), np.float32))
 
 
+def test_an_image_as_sure_as_the_threshold_is_answered(saved, tiles):
+    model, paths = saved_models.load(saved), find_images([tiles[0]])
+    confidences = predict_files(model, paths).confidences
+    at = float(np.sort(confidences)[12])  # as `tfproject.evaluation.calibration.choose_threshold` chooses one
+    assert predict_files(model, paths, abstain_below=at).abstains.sum() == (confidences < at).sum() <= 12
+
+
+def test_views_are_the_image_moved_by_a_pixel_and_mirrored():
+    images = np.random.default_rng(0).uniform(size=(2, 5, 6, 3)).astype(np.float32)
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    moved = [images, padded[:, :5, :6], padded[:, 2:, 2:]]
+    for count in (1, 2, 6):
+        expected = [view[:, :, ::step] for view in moved[: max(1, count // 2)] for step in (1, -1)[:count]]
+        found = list(prediction._views(images, count))
+        assert len(found) == len(expected) == count
+        for view, other in zip(found, expected):
+            np.testing.assert_array_equal(view, other)
+
+
 class TestExplaining:
     def test_a_picture_for_each_image_and_none_overwritten(self, saved, tiles, tmp_path):
         from tfproject.interpret.attribution import attribute
@@ -417,22 +436,22 @@ class TestExplaining:
         names = dict(zip(predictions.names, (path.name for path in written)))
         assert names[str(folder / "0/00.png")] == "0-00.png" and names[str(folder / "more/00.png")] == "more-00.png"
         assert names[str(folder / "1/01.png")] == "1-01-2.png"
-        row = predictions.names.index(str(folder / "0/03.png"))
+        tiles_of_0 = [i for i, name in enumerate(predictions.names) if name.startswith(str(folder / "0/"))]
+        chosen = predictions.probabilities.argmax(axis=1)
+        pixels = np.stack([np.asarray(Image.open(predictions.names[i])) for i in tiles_of_0])
+        heats = attribute(model.model, pixels, chosen[tiles_of_0], "gradcam")["gradcam"]
+        which = next(i for i, heat in enumerate(heats) if heat.any())
+        row, heat = tiles_of_0[which], heats[which]
         sheet = np.asarray(Image.open(written[row])).astype(float)[heat_maps.CAPTION :]
         height, width = 267, 320  # 10x12 pixels enlarged
         assert sheet.shape == (height, 2 * width + heat_maps.GAP, 3)
-        image = np.asarray(Image.open(folder / "0/03.png"))
+        image = pixels[which]
         shown = Image.fromarray(sheet[:, :width].astype(np.uint8)).resize((12, 10), Image.Resampling.BOX)
         assert np.corrcoef(np.asarray(shown).ravel(), image.ravel())[0, 1] > 0.9
         # What lies over the image is the heat map: taken off again, it grows with the map of the class itself.
         over = (sheet[:, -width:] - (1 - heat_maps.OPACITY) * sheet[:, :width]) / heat_maps.OPACITY
         light = Image.fromarray(over.sum(axis=2).astype(np.float32)).resize((12, 10), Image.Resampling.BOX)
-        classes = predictions.probabilities[row : row + 1].argmax(axis=1)
-        heat = attribute(model.model, image[None], classes, "gradcam")["gradcam"][0]
-        if heat.any():
-            assert np.corrcoef(np.asarray(light).ravel(), heat.ravel())[0, 1] > 0.8
-        else:
-            assert np.asarray(light).max() < 10
+        assert np.corrcoef(np.asarray(light).ravel(), heat.ravel())[0, 1] > 0.8
 
     def test_an_image_that_is_gone_by_then_has_none(self, saved, tiles, tmp_path):
         from tfproject.tools.heat_maps import explain_files

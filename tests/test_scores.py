@@ -124,6 +124,10 @@ def test_summary_names_the_figures(random_case):
     lines = text.splitlines()[-4:]
     assert [line.split()[0] for line in lines] == list(CLASSES)
     assert len({len(line) for line in lines}) == 1
+    for line, row in zip(lines, result.per_class):
+        assert [float(word) for word in line.split()[1:]] == [
+            pytest.approx(row[key], abs=5e-5) for key in ("precision", "recall", "f1", "support")
+        ]
 
 
 @pytest.mark.parametrize(

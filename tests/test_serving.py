@@ -129,8 +129,12 @@ def test_another_size_and_kind_is_what_predict_says(model, client, tmp_path):
 
 
 def test_it_abstains_below_a_probability(model):
-    app = serving.build_app(model, abstain_below=0.999999)
-    assert post(TestClient(app, base_url="http://127.0.0.1"), picture()[1]).json()["abstains"] is True
+    def answer(abstain_below):
+        app = serving.build_app(model, abstain_below=abstain_below)
+        return post(TestClient(app, base_url="http://127.0.0.1"), picture()[1]).json()
+
+    assert answer(0.999999)["abstains"] is True
+    assert answer(answer(0)["classes"][0]["probability"])["abstains"] is False  # exactly as sure as is asked
 
 
 def test_the_page_and_its_headers(client):

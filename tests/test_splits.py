@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -247,12 +248,18 @@ def test_no_overlap_no_warning():
 
 
 @pytest.mark.parametrize(
-    "name, sizes", [("eurosat-random", (18900, 4050, 4050)), ("eurosat-spatial", (16200, 5400, 5400))]
+    "name, sizes, checksums",
+    [
+        ("eurosat-random", (18900, 4050, 4050), [2367639157, 3623244582, 214709874]),
+        ("eurosat-spatial", (16200, 5400, 5400), [1147403230, 1536738849, 4037377413]),
+    ],
 )
-def test_published_lists_name_every_tile_once(name, sizes):
+def test_published_lists_name_every_tile_once(name, sizes, checksums):
     lists = [(splits.PUBLISHED[name] / f"{name}-{part}.txt").read_text().split() for part in ("train", "val", "test")]
     assert tuple(map(len, lists)) == sizes
     assert len(set().union(*lists)) == 27000
+    found = [zlib.crc32("\n".join(names).encode()) for names in lists]
+    assert found == checksums  # as torchgeo has them
 
 
 def test_published_lists_are_taken_by_name(monkeypatch, tmp_path):

@@ -4,11 +4,13 @@ import shutil
 import numpy as np
 import pytest
 
+from tfproject import models
 from tfproject.data import audit, buildings, catalog, concatenate
 from tfproject.data.image_set import ImageSet, Origin, Split
 from tfproject.data.synthetic import write_buildings, write_city
 from tfproject.errors import UserError
 from tfproject.evaluation.unknown import unknown_scores
+from tfproject.models import saved_models, transferred
 from tfproject.models.linear_svm import fit_linear_svm
 from tfproject.tasks import task4_page
 from tfproject.tasks import task4_transfer as task4
@@ -221,6 +223,23 @@ def test_its_numbers_are_those_of_the_runs(finished):
     assert all(row["precision"] == "float32" and row["seconds"] > 0 for row in metrics["trained"])
     curves = {(row["group"], row["train_images"]) for row in metrics["test"]["learning-curves"]}
     assert len(curves) == 4 and ("from scratch", 13 * 3) in curves
+
+
+def test_trained_weights_are_taken_over_where_layers_fit(tmp_path):
+    trained = models.custom_cnn((16, 16, 3), 10)
+    saved_models.save(trained, tmp_path / "trained.keras", tuple("abcdefghij"))
+    for size, new in ((16, {"classes"}), (32, {"dense", "classes"})):
+        taken = transferred.custom_cnn_from((size, size, 3), 4, tmp_path / "trained.keras")
+        for layer in taken.layers:
+            if layer.weights and layer.name not in new:
+                of_trained = trained.get_layer(layer.name).get_weights()
+                for weight, expected in zip(layer.get_weights(), of_trained, strict=True):
+                    np.testing.assert_array_equal(weight, expected)
+        assert taken.output_shape == (None, 4)
+        own = taken.get_layer("classes").get_weights()[0]
+        assert not np.array_equal(own, trained.get_layer("classes").get_weights()[0][: len(own), :4])
+    with pytest.raises(UserError, match="is no custom CNN of width 0.5"):
+        transferred.custom_cnn_from((16, 16, 3), 4, tmp_path / "trained.keras", width=0.5)
 
 
 def test_the_frozen_part_was_run_once_for_all_trials_that_share_it(finished):

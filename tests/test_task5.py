@@ -147,6 +147,7 @@ def test_each_part_is_asked_anew_by_what_it_depends_on(tmp_path, monkeypatch):
 def test_its_numbers_are_those_of_the_runs(finished):
     from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
+    from tfproject.evaluation import calibration
     from tfproject.evaluation.robustness import corrupt
     from tfproject.statistics import share
 
@@ -175,6 +176,15 @@ def test_its_numbers_are_those_of_the_runs(finished):
     best = max(searched, key=lambda row: (row["score"], -row["trial"]))
     assert parts["search"]["best"] == {name: best[name] for name in task5.SEARCHED}
     assert parts["search"]["rows"][0]["learning_rate"] == task5.LAND_COVER.learning_rate
+    for name in (*random["runs"], *parts["spatial"]["runs"]):
+        scored = json.loads((directory / "runs" / name / "metrics.json").read_text())
+        for split in ("validation", "test"):
+            shown = [row["name"] for row in scored[split]["top_losses"]]
+            assert shown and all(image.startswith(split.removesuffix("idation")) for image in shown)
+    with np.load(directory / "runs" / random["runs"][0] / "predictions.npz") as file:
+        on_val, on_test = (file[s if random["views"] == 1 else f"{s}_8_views"] for s in ("validation", "test"))
+    chosen = calibration.abstention_table(on_val, tiles().val.labels, on_test, labels)
+    assert parts["analysis"]["abstention"] == json.loads(json.dumps(chosen))
     steps = parts["steps"]["gains"]
     assert steps[1]["gain"] == pytest.approx(steps[1]["accuracy"] - steps[0]["accuracy"])
     assert steps[-1]["step"] == "+ 8 views of a tile" and len(steps) == 3
@@ -288,6 +298,46 @@ def test_gains_are_paired_differences_to_the_step_before():
     assert rows[1]["gain"] == pytest.approx(0.1) and rows[1]["p"] == pytest.approx(expected.pvalue)
     assert rows[1]["p_corrected"] == rows[1]["p"]  # the only one that is tested
     assert rows[2]["accuracy"] is None and rows[3]["accuracy"] == pytest.approx(0.8)
+
+
+def test_gains_are_corrected_over_all_steps():
+    from scipy import stats
+
+    accuracies = {"a": [0.5, 0.6, 0.7], "b": [0.6, 0.72, 0.78], "c": [0.75, 0.8, 0.95]}
+    p = [stats.ttest_rel(accuracies[b], accuracies[a]).pvalue for a, b in (("a", "b"), ("b", "c"))]
+    low, high = 2 * min(p), max(2 * min(p), max(p))
+    found = [row["p_corrected"] for row in task5.gains(accuracies)[1:]]
+    assert found == pytest.approx([low, high] if p[0] < p[1] else [high, low])
+
+
+def test_the_bootstrap_s_kappa_and_macro_f1_are_those_of_the_scores():
+    from sklearn.metrics import cohen_kappa_score, f1_score
+
+    random = np.random.default_rng(0)
+    labels, said = random.integers(0, 3, 50), random.integers(0, 4, 50)
+    confusions = [np.histogram2d(a, b, bins=range(5 + 1))[0] for a, b in ((labels, said), (labels, labels[::-1]))]
+    kappas, f1s = task5_analysis._kappa_and_f1(np.array(confusions))
+    for kappa, f1, other in zip(kappas, f1s, (said, labels[::-1])):
+        assert kappa == pytest.approx(cohen_kappa_score(labels, other))
+        assert f1 == pytest.approx(f1_score(labels, other, average="macro", zero_division=0))
+    probabilities = np.eye(4)[np.where(random.uniform(size=400) < 0.8, labels.repeat(8), said.repeat(8))]
+    found = task5_analysis.with_intervals(probabilities, labels.repeat(8))
+    (low, high), kappa = found["kappa_interval"], found["kappa"]
+    p_e = sum((labels.repeat(8) == c).mean() * (probabilities.argmax(1) == c).mean() for c in range(4))
+    error = 1.96 * np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 400) / (1 - p_e)  # Cohen's own
+    assert (kappa - low, high - kappa) == pytest.approx((error, error), rel=0.15)
+
+
+def test_what_both_tests_have_is_compared_tile_by_tile():
+    drawn = tiles()
+    spatial = dataclasses.replace(drawn, splits={**drawn.splits, "test": drawn.test.take(range(0, 20))})
+    labels = drawn.test.labels
+    all_right, half = np.eye(3)[labels], np.eye(3)[np.where(np.arange(20) % 2, labels[:20], (labels[:20] + 1) % 3)]
+    kinds = {"random": (drawn, all_right), "spatial": (spatial, half)}
+    found = task5_analysis._same_tiles(kinds, drawn.class_names)
+    assert (found["random"]["hits"], found["spatial"]["hits"], found["spatial"]["count"]) == (20, 10, 20)
+    assert found["difference"]["difference"] == pytest.approx(0.5)  # the random split's less the spatial's
+    assert [row["random"] for row in found["classes"]] == np.bincount(labels[:20]).tolist()
 
 
 def test_what_a_region_costs_is_said_as_far_as_it_is_shown():

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import signal
@@ -338,6 +339,31 @@ def test_schedules_rise_to_the_peak_and_end_at_zero():
         assert max(rates) == pytest.approx(0.4) and int(np.argmax(rates)) == 20
         assert rates[10] == pytest.approx(0.2)
         assert rates[60] == pytest.approx(0.2)
+        assert rates[40] == pytest.approx({"one-cycle": 0.3, "cosine": 0.2 * (1 + math.sqrt(0.5))}[shape])
+
+
+def test_optimizer_and_loss_are_the_recipe_s():
+    from tfproject.training.optimization import make_loss, make_optimizer
+
+    sgd = make_optimizer(dataclasses.replace(RECIPE, optimizer="sgd", momentum=0.8), 10)
+    assert (sgd.momentum, sgd.nesterov) == (0.8, True)
+    loss = make_loss(dataclasses.replace(RECIPE, label_smoothing=0.3))
+    found = float(loss(np.array([[1.0, 0, 0]]), np.array([[0.5, 0.2, 0.3]])))
+    assert found == pytest.approx(-(0.8 * math.log(0.5) + 0.1 * math.log(0.2) + 0.1 * math.log(0.3)))
+
+
+def test_muon_steps_a_kernel_as_keras_steps_the_matrix():
+    from tfproject.training.optimization import ConvolutionalMuon
+
+    random = np.random.default_rng(0)
+    start, gradients = (random.normal(size=(*n, 2, 2, 6, 16)).astype(np.float32) for n in ((), (3,)))
+    kernel, matrix = keras.Variable(start, name="kernel"), keras.Variable(start.reshape(24, 16), name="matrix")
+    for optimizer, variable in ((ConvolutionalMuon(0.1), kernel), (keras.optimizers.Muon(0.1), matrix)):
+        optimizer.build([variable])
+        for gradient in gradients:
+            optimizer.apply([keras.ops.reshape(gradient, variable.shape)], [variable])
+    np.testing.assert_allclose(kernel.numpy().reshape(24, 16), matrix.numpy(), atol=2e-3)
+    assert abs(kernel.numpy() - start).max() > 0.02
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])

@@ -102,7 +102,7 @@ def cutout(images, labels, seed):
 
 
 def colour(images, labels, seed):
-    """Brightness and contrast of each image changed by up to COLOUR; hue and saturation stay."""
+    """Brightness and contrast of each image changed by up to COLOUR, the same for all channels."""
     brightness, contrast = _split_seed(seed, 2)
     shape = (tf.shape(images)[0], 1, 1, 1)
     images = tf.cast(images, tf.float32)

@@ -4,7 +4,7 @@ import csv
 import io
 
 from tfproject.experiments.experiment import Trial
-from tfproject.experiments.reading import read
+from tfproject.experiments.reading import read, unlearnt
 from tfproject.statistics import compare, holm, summarise
 
 TIMING = ("seconds", "images_per_second")  # the columns that depend on the machine and what else runs on it
@@ -19,8 +19,8 @@ def analyse(study, experiment):
 
     Returns:
         A dict that goes to JSON: name, question, baseline, seeds; `chosen`, the variation with the highest mean
-        accuracy on validation; `rows`, the table, a dict per variation; `trials`, a dict per trial with its run's
-        directory and results; `reading`, two sentences; `remark`, a paragraph or None.
+        accuracy on validation; `rows`, the table, a dict per variation; `contrasts`, a dict per pair; `trials`, a dict
+        per trial with its run's directory and results; `reading`, two sentences; `remark`, a paragraph or None.
     """
     variations = study.variations(experiment)
     base = next(v for v in variations if v.name == experiment.baseline)
@@ -38,11 +38,38 @@ def analyse(study, experiment):
         "seeds": list(experiment.seeds),
         "chosen": chosen(study, experiment),
         "rows": [{column: row.get(column) for column in COLUMNS} for row in rows],
+        "contrasts": _contrasts(experiment, results),
         "trials": trials,
     }
     analysis["reading"] = list(read(analysis))
-    analysis["remark"] = experiment.remark(analysis) if experiment.remark else None
+    remarks = experiment.remark(analysis) if experiment.remark else None, unlearnt(analysis)
+    analysis["remark"] = " ".join(filter(None, remarks)) or None
     return analysis
+
+
+def _contrasts(experiment, results):
+    """The experiment's further pairs: {variation, against, difference, its interval, p, p_corrected (over all pairs)}.
+
+    Differences of accuracy on validation; None where a seed diverged.
+    """
+    rows = []
+    for name, against in experiment.contrasts:
+        pair = results[name], results[against]
+        row = {"variation": name, "against": against, **dict.fromkeys(_DIFFERENCE)}
+        if not any(trial["diverged"] for trials in pair for trial in trials):
+            row |= _difference(*pair, "val_accuracy")
+        rows.append(row)
+    for row, corrected in zip(rows, holm([row["p"] for row in rows])):
+        row["p_corrected"] = corrected
+    return rows
+
+
+_DIFFERENCE = ("difference", "difference_low", "difference_high", "p")
+
+
+def _difference(own, baseline, column):
+    found = compare([trial[column] for trial in own], [trial[column] for trial in baseline])
+    return dict(zip(_DIFFERENCE, (found.mean, found.low, found.high, found.p)))
 
 
 def chosen(study, experiment):
@@ -82,9 +109,9 @@ def _trial(study, variation, seed):
 
 COLUMNS = (
     "variation", "changes", "seeds", "diverged", "val_accuracy", "val_accuracy_spread", "val_accuracy_low",
-    "val_accuracy_high", "difference", "difference_low", "difference_high", "p", "p_corrected", "train_accuracy", "gap",
-    "gap_low", "gap_high", "test_accuracy", "test_accuracy_spread", "test_accuracy_low", "test_accuracy_high",
-    "published_test_accuracy", "noise_scale", "parameters", "train_images", "epochs", "kept_epoch", *TIMING,
+    "val_accuracy_high", *_DIFFERENCE, "p_corrected", "train_accuracy", "gap", "gap_low", "gap_high", "val_loss",
+    "test_accuracy", "test_accuracy_spread", "test_accuracy_low", "test_accuracy_high", "published_test_accuracy",
+    "noise_scale", "parameters", "train_images", "epochs", "steps", "kept_epoch", *TIMING,
 )  # fmt: skip
 
 
@@ -101,17 +128,17 @@ def _row(variation, base, results):
         summary = summarise([] if None in values else values)
         row[column] = summary.mean
         row |= {f"{column}_{part}": getattr(summary, part) for part in ("spread", "low", "high")}
-    for column in ("train_accuracy", "epochs", "kept_epoch", "noise_scale"):
+    for column in ("train_accuracy", "val_loss", "epochs", "kept_epoch", "noise_scale"):
         row[column] = _mean([trial[column] for trial in compared])
     for column in TIMING:
         row[column] = _mean([trial[column] for trial in known])
     for column in ("parameters", "train_images"):
         row[column] = known[0][column] if known else None
+    if row["epochs"] is not None:
+        row["steps"] = round(row["epochs"] * (row["train_images"] // variation.recipe.batch_size))
     row["p"] = None
     if variation.name != base.name and compared and not any(t["diverged"] for t in baseline):
-        difference = compare([t["val_accuracy"] for t in own], [t["val_accuracy"] for t in baseline])
-        row |= {"difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high}
-        row["p"] = difference.p
+        row |= _difference(own, baseline, "val_accuracy")
     return row
 
 

@@ -88,6 +88,8 @@ class Experiment:
         question: one sentence.
         variations: each is trained once for every seed.
         baseline: the name of the variation that the others are compared with.
+        contrasts: pairs of names, (variation, the one it is compared with), that differ in one thing only where the
+            variation and the baseline differ in more.
         seeds: the same for all variations, so that the comparison is paired.
         follow_up: function from the list of (Variation, accuracies on validation, one per seed) to one more Variation,
             known only when the others are finished; or None.
@@ -108,6 +110,7 @@ class Experiment:
     figures: tuple[str, ...] = ("accuracy", "curves")
     noise_scale: int = 0
     remark: Callable | None = None
+    contrasts: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
         names = [variation.name for variation in self.variations]
@@ -117,6 +120,12 @@ class Experiment:
         if self.baseline not in names:
             raise UserError(
                 f"The baseline of the experiment {self.name} is '{self.baseline}'; it must be one of its variations: "
+                f"{', '.join(names)}."
+            )
+        unknown = {name for pair in self.contrasts for name in pair if name not in names}
+        if unknown:
+            raise UserError(
+                f"The experiment {self.name} contrasts '{min(unknown)}'; it must be one of its variations: "
                 f"{', '.join(names)}."
             )
         if len(set(self.seeds)) < 2:

@@ -4,6 +4,7 @@ import collections
 import json
 
 from tfproject.experiments.analysis import to_csv
+from tfproject.experiments.reading import read_contrasts
 from tfproject.files import write_atomically
 from tfproject.training.run import Run
 
@@ -30,6 +31,12 @@ def write(study, results):
         analysis = results[experiment.name]
         write_atomically(study.directory / f"{experiment.name}.csv", to_csv(analysis["rows"]))
         write_atomically(study.directory / f"{experiment.name}-trials.csv", to_csv(analysis["trials"]))
+        told = [experiment.question, *analysis["reading"], analysis["remark"]]
+        links = [(f"{experiment.name}.csv", "All columns"), (f"{experiment.name}-trials.csv", "Every trial")]
+        if analysis["contrasts"]:
+            write_atomically(study.directory / f"{experiment.name}-contrasts.csv", to_csv(analysis["contrasts"]))
+            told.insert(-1, read_contrasts(analysis["contrasts"]))
+            links.append((f"{experiment.name}-contrasts.csv", "Pairs that differ in one thing"))
         pngs = []
         for name in experiment.figures:
             draw, caption = FIGURES[name]
@@ -39,10 +46,10 @@ def write(study, results):
         sections.append(
             page.Section(
                 experiment.name.replace("-", " ").capitalize(),
-                text=tuple(filter(None, (experiment.question, *analysis["reading"], analysis["remark"]))),
+                text=tuple(filter(None, told)),
                 table=_table(analysis["rows"]),
                 figures=tuple(pngs),
-                links=((f"{experiment.name}.csv", "All columns"), (f"{experiment.name}-trials.csv", "Every trial")),
+                links=tuple(links),
             )
         )
     write_atomically(study.directory / "metrics.json", json.dumps(content, indent=1) + "\n")
@@ -125,8 +132,9 @@ def _summary(study, results, content):
         "itself. Differences are to the experiment's baseline, paired by seed, and tested with a paired t-test. p is "
         "corrected for the number of comparisons in the experiment by Holm's method, and 'shown' is said where it is "
         "below 0.05: an interval without 0 alone is not enough. The gap is accuracy on the training images, as "
-        "they are and in inference mode, minus accuracy on validation. With so few seeds only large differences can be "
-        "shown.",
+        "they are and in inference mode, minus accuracy on validation; the loss is that of training, on validation, "
+        "with label smoothing where there is that. With so few seeds only large differences can be shown. Seconds and "
+        "images/s depend on what else the machine did.",
         "Test images were looked at once, at the end, for what was chosen on validation, for each experiment's "
         "baseline, and where there is a published result.",
         f"Data: {images.origin.description.rstrip('.')}. Split: {images.split_method}. {_trained_on(study, results)}",
@@ -152,10 +160,12 @@ def _table(rows):
         ("corrected p", lambda r: "" if r["p_corrected"] is None else f"{r['p_corrected']:.2g}"),
         ("training", lambda r: _percent(r["train_accuracy"])),
         ("gap", lambda r: _points(r["gap"])),
+        ("loss", lambda r: "" if r["val_loss"] is None else f"{r['val_loss']:.3f}"),
         ("test", lambda r: _percent(r["test_accuracy"])),
         ("published", lambda r: _percent(r["published_test_accuracy"])),
         ("noise scale", lambda r: "" if r["noise_scale"] is None else f"{r['noise_scale']:,.0f}"),
         ("epochs", lambda r: "" if r["epochs"] is None else f"{r['epochs']:g}"),
+        ("steps", lambda r: "" if r["steps"] is None else f"{r['steps']:,}"),
         ("seconds", lambda r: "" if r["seconds"] is None else f"{r['seconds']:.0f}"),
         ("images/s", lambda r: "" if r["images_per_second"] is None else f"{r['images_per_second']:.0f}"),
     ]
@@ -181,11 +191,13 @@ def _range(low, high, show):
 
 
 def _histories(study, analysis):
-    """The histories of each variation's seeds; without those that diverged, which have none to the end."""
+    """The histories of each variation's seeds; without those that diverged, which have none to the end and are told."""
     histories = {}
-    for trial in analysis["trials"]:
-        if not trial["diverged"]:
-            histories.setdefault(trial["variation"], []).append(Run(study.directory / "runs" / trial["run"]).history)
+    for row in analysis["rows"]:
+        whole = [t for t in analysis["trials"] if t["variation"] == row["variation"] and not t["diverged"]]
+        name = row["variation"] + (f" ({len(whole)} of {row['seeds']} seeds)" if row["diverged"] else "")
+        if whole:
+            histories[name] = [Run(study.directory / "runs" / trial["run"]).history for trial in whole]
     return histories
 
 
@@ -227,13 +239,19 @@ def _lines(field, label):
     return draw
 
 
-_BAND = "the mean of the seeds with a band from the lowest to the highest"
-_INTERVALS = "with 95 % intervals; a cross at the bottom where a seed diverged"
+_BAND = (
+    "the mean of the seeds with a band from the lowest to the highest, as far as all go; without those that diverged"
+)
+_INTERVALS = (
+    "with 95 % intervals; a cross at the bottom where a seed diverged. An interval that is wider than the picture runs "
+    "out of it"
+)
 FIGURES = {
     "accuracy": (
         _accuracy,
         "Accuracy of each variation: every seed, and the mean with its 95 % interval; the dotted line is the "
-        "baseline's mean. An interval that is wider than the picture runs out of it.",
+        "baseline's mean. An interval that is wider than the picture runs out of it. Where seeds diverged there is no "
+        "mean, and the others are not drawn.",
     ),
     "curves": (
         _curves,

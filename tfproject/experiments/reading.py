@@ -1,6 +1,7 @@
 """Two sentences about an experiment, made from its table, that say no more than the intervals show."""
 
 SIGNIFICANCE = 0.05
+UNLEARNT = 0.1  # of accuracy on the training images
 
 
 def read(analysis):
@@ -21,10 +22,55 @@ def read(analysis):
     return _first(analysis, rows, above, below), _second(others, above + below)
 
 
+def unlearnt(analysis):
+    """A caution about variations with which training came less far than with the baseline, or None.
+
+    Args:
+        analysis: as for `read`.
+
+    Returns:
+        A sentence that names those that are not shown to be better and whose accuracy on the training images is more
+        than UNLEARNT below the baseline's.
+    """
+    rows = {row["variation"]: row for row in analysis["rows"]}
+    base = rows[analysis["baseline"]]["train_accuracy"]
+    behind = [
+        row for row in rows.values()
+        if None not in (base, row["train_accuracy"]) and row["train_accuracy"] < base - UNLEARNT
+        and not (_shown(row) and row["difference"] > 0)
+    ]  # fmt: skip
+    if not behind:
+        return None
+    listed = _joined([f"'{row['variation']}' ({row['train_accuracy']:.0%})" for row in behind])
+    return (
+        f"Fewer of the training images than with '{analysis['baseline']}' ({base:.0%}) are learnt with {listed}: what "
+        "more training would bring there, this does not show."
+    )
+
+
 def _shown(row):
     if row["p_corrected"] is None or row["p_corrected"] >= SIGNIFICANCE:
         return False
     return row["difference_low"] > 0 or row["difference_high"] < 0
+
+
+def read_contrasts(rows):
+    """What the further pairs of an experiment show and leave open.
+
+    Args:
+        rows: `contrasts` as `tfproject.experiments.analysis.analyse` makes them, at least one.
+
+    Returns:
+        A sentence.
+    """
+    compared = [row for row in rows if row["difference"] is not None]
+    parts = []
+    for verdict, is_shown in (("shown", True), ("left open", False)):
+        own = [row for row in compared if _shown(row) == is_shown]
+        if own:
+            told = [f"'{row['variation']}' against '{row['against']}' ({_difference(row)})" for row in own]
+            parts.append(f"{verdict}: {_joined(told)}")
+    return f"Of pairs that differ in one thing {'; '.join(parts) or 'none has a mean on both sides'}."
 
 
 def _first(analysis, rows, above, below):

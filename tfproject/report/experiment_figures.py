@@ -49,13 +49,15 @@ def accuracy(rows, trials, baseline):
     """Accuracy on validation of each variation: the mean with its 95 % interval, and every seed.
 
     Args:
-        rows: dicts with variation, val_accuracy, val_accuracy_low, val_accuracy_high, and where there is one
-            test_accuracy, test_accuracy_low, test_accuracy_high, published_test_accuracy; None where there is no value.
-        trials: dicts with variation and val_accuracy.
+        rows: dicts with variation, seeds, diverged (how many of them), val_accuracy, val_accuracy_low,
+            val_accuracy_high, and where there is one test_accuracy, test_accuracy_low, test_accuracy_high,
+            published_test_accuracy; None where there is no value.
+        trials: dicts with variation and val_accuracy. Of a variation with a seed that diverged none is drawn.
         baseline: the name of the variation whose mean gets a line across.
     """
     figure, axes = _figure((style.WIDTH, 1.3 + 0.32 * len(rows)))
-    known = [trial for trial in trials if trial["val_accuracy"] is not None]
+    lost = {row["variation"] for row in rows if row["val_accuracy"] is None}
+    known = [trial for trial in trials if trial["variation"] not in lost]
     for place, row in enumerate(rows):
         own = [trial["val_accuracy"] for trial in known if trial["variation"] == row["variation"]]
         axes.plot(
@@ -78,7 +80,8 @@ def accuracy(rows, trials, baseline):
         if row["variation"] == baseline and row["val_accuracy"] is not None:
             axes.axvline(row["val_accuracy"], color=style.GREY, linewidth=0.8, linestyle=":")
         if row["val_accuracy"] is None:
-            axes.annotate("diverged", (0.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+            told = f"{row['diverged']} of {row['seeds']} seeds diverged"
+            axes.annotate(told, (0.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [row["variation"] for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     # A very wide interval of a few seeds would press everything else together; it runs out of the picture instead.
@@ -165,5 +168,5 @@ def lines(groups, x_label):
     axes.yaxis.set_major_formatter(_percent())
     axes.grid()
     if groups:
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -6,7 +6,8 @@ import pathlib
 
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Variation
-from tfproject.statistics import compare
+from tfproject.experiments.reading import SIGNIFICANCE
+from tfproject.statistics import compare, holm
 from tfproject.tasks.publishing import copy, record, usual_precision
 from tfproject.training.recipe import Recipe
 
@@ -120,6 +121,7 @@ def _augmentation(size):
             for name in names
         ),
         baseline="none",
+        contrasts=tuple((name, "flip, crop") for name in names if name.startswith("flip, crop, ")),
     )
 
 
@@ -144,6 +146,7 @@ def _batch_size(size):
         figures=("batch-size", "epochs-and-seconds", "accuracy"),
         noise_scale=size.noise_scale,
         remark=_noise_scale_remark,
+        contrasts=tuple((v.name, v.name.split(",")[0]) for v in variations if v.group == SCALED),
     )
 
 
@@ -174,7 +177,12 @@ def _batch_norm(size):
         tuple(variations),
         baseline=f"before, rate {BASE.learning_rate:g}",
         figures=("learning-rate", "curves", "accuracy"),
-    )
+        contrasts=tuple(
+            (f"{place}, rate {rate:g}", f"before, rate {rate:g}")
+            for place in places if place != "before"
+            for rate in rates
+        ),
+    )  # fmt: skip
 
 
 def _unregularised(size):
@@ -291,10 +299,13 @@ def _noise_scale_remark(analysis):
     if not known:
         return "The gradient noise scale could not be told from the images looked at."
     low, high = (f(known, key=lambda row: row["noise_scale"]) for f in (min, max))
+    single = [trial["noise_scale"] for trial in analysis["trials"] if trial["noise_scale"] is not None]
     return (
         "The gradient noise scale of the trained networks (McCandlish et al. 2018; on training images without "
         f"augmentation) has means from {low['noise_scale']:,.0f} images for '{low['variation']}' to "
-        f"{high['noise_scale']:,.0f} for '{high['variation']}'; earlier in training it was not measured."
+        f"{high['noise_scale']:,.0f} for '{high['variation']}', and of single seeds from {min(single):,.0f} to "
+        f"{max(single):,.0f}. Earlier in training, where it would tell how far a larger batch helps, it was not "
+        "measured."
     )
 
 
@@ -310,14 +321,8 @@ def _overfit_remark(analysis):
         f"{row['variation']}: {row['train_accuracy']:.1%} and {100 * row['gap']:.1f} points" for row in reached
     )
     remark = f"Overfit, which is {wanted}, was reached with {listed}."
-    behind = [row for row in analysis["rows"] if (row["train_accuracy"] or 1) < OVERFIT_ACCURACY]
-    if behind:
-        remark += (
-            " All sizes had as many steps, in which the network did not come to know the larger sets by heart ("
-            + "; ".join(f"{row['variation']}: {row['train_accuracy']:.1%}" for row in behind)
-            + "): whether it would in more steps, this does not show."
-        )
-    return remark
+    steps = [row["steps"] for row in analysis["rows"] if row["steps"] is not None]
+    return f"{remark} All sizes had about as many steps: {min(steps)} to {max(steps)}."
 
 
 def _cures_remark(analysis):
@@ -328,19 +333,39 @@ def _cures_remark(analysis):
         return f"Together are: {together['changes']}."
     remark = (
         f"Together are: {together['changes']}. The gap between training and validation is {100 * baseline['gap']:.1f} "
-        f"points without a cure and {100 * together['gap']:.1f} with these."
+        f"points without a cure and {100 * together['gap']:.1f} with these, by "
+        f"{100 * (together['train_accuracy'] - baseline['train_accuracy']):+.1f} points of accuracy in training and "
+        f"{100 * together['difference']:+.1f} on validation. {_losses(analysis)}"
     )
     if "early stopping" in rows:
         remark += (
-            " Early stopping looks at the validation images that measure it, which slightly flatters its accuracy."
-        )
-    more = rows.get("more data", {"train_accuracy": None})
-    if more["train_accuracy"] is not None and more["train_accuracy"] < OVERFIT_ACCURACY:
-        remark += (
-            f" More data had as many steps as the others, in which the network came to {more['train_accuracy']:.1%} of "
-            "its training images: what they are worth once they are learnt, this does not show."
+            " Early stopping looks at the validation images that measure it, which slightly flatters its accuracy; it "
+            "watches accuracy, which hardly falls while the loss grows."
         )
     return remark
+
+
+def _losses(analysis):
+    """Which cures are shown to lower the loss on validation, of those that train on the same loss: a sentence."""
+    losses = {}
+    for trial in analysis["trials"]:
+        losses.setdefault(trial["variation"], []).append(trial["val_loss"])
+    before = losses.pop(analysis["baseline"])
+    smoothed = {row["variation"] for row in analysis["rows"] if "label_smoothing" in row["changes"]}
+    found = {name: compare(own, before) for name, own in losses.items() if None not in (*own, *before)}
+    found = {name: change for name, change in found.items() if name not in smoothed}
+    corrected = holm([change.p for change in found.values()])
+    shown = [
+        f"'{name}' ({change.mean:+.2f}, {change.low:+.2f} to {change.high:+.2f})"
+        for (name, change), p in zip(found.items(), corrected)
+        if p is not None and p < SIGNIFICANCE and change.mean < 0
+    ]
+    base = next(row["val_loss"] for row in analysis["rows"] if row["variation"] == analysis["baseline"])
+    return (
+        f"The loss on validation, which tells more of overfitting than accuracy, is {base:.2f} at the end without a "
+        f"cure; shown lower it is with {', '.join(shown) or 'none'} (corrected for their number by Holm's method; "
+        "label smoothing is left out, as its loss is another)."
+    )
 
 
 def _reproduction_remark(analysis):
