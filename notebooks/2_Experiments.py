@@ -69,9 +69,10 @@ print(f"{len(results)} experiments, {sum(len(found['trials']) for found in resul
 # baseline; *p corrected* is from a paired test, made stricter because several comparisons are made at once (Holm's
 # method). *train accuracy* is on the training images as they are, and *gap* is that minus accuracy on validation
 # images: how much was learnt by heart. *val loss* is the loss on validation, which sees what accuracy does not: an
-# image that is taken for the wrong class with more and more certainty. *test accuracy* is there for the baseline and for what was chosen on validation alone, as test images are looked at
-# once, at the end. A row without numbers diverged with one of its seeds. Where a variation differs from the baseline
-# in two things, it is also compared with one from which it differs in one: that is the sentence on pairs.
+# image that is taken for the wrong class with more and more certainty. *test accuracy* is there for the baseline and
+# for what was chosen on validation alone, as test images are looked at once, at the end. A row without numbers diverged
+# with one of its seeds. Where a variation differs from the baseline in two things, it is also compared with one from
+# which it differs in one: that is the sentence on pairs.
 
 # %%
 COLUMNS = {
@@ -140,8 +141,8 @@ show("batch-size")
 # %% [markdown]
 # ## BatchNorm
 #
-# **Look at** the pairs of equal learning rate, not at a single column. The claim worth testing is not that BatchNorm is better at
-# the rate we happen to use, but that it allows rates at which the plain network fails.
+# **Look at** the pairs of equal learning rate, not at a single column. The claim worth testing is not that BatchNorm is
+# better at the rate we happen to use, but that it allows rates at which the plain network fails.
 
 # %%
 show("batch-norm")

@@ -186,6 +186,7 @@ def test_no_data_stays_no_data(model, tmp_path, kind):
     known_in_given = known & (np.repeat(np.repeat(classes, 8, axis=0), 8, axis=1)[4:81, 4:94] > 0)
     assert sum(area["pixels"] for area in result.summary["areas"]) == known_in_given.sum()
     assert result.summary["no_data_pixels"] == known.size - known_in_given.sum()
+    assert sum(area["share"] for area in result.summary["areas"]) == pytest.approx(1)  # of what is known
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

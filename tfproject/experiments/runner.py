@@ -179,7 +179,7 @@ def measure_at_the_end(study, experiment):
             if not needs_test and not needs_noise:
                 continue
             if not run.model_path.exists():
-                _train_again(study, trial)
+                train_again(study, trial)
             images = trial.images(study.image_set)
             if needs_test:
                 run.record(test=evaluation.evaluate(run.model, images.test, images.class_names).to_json())
@@ -190,7 +190,7 @@ def measure_at_the_end(study, experiment):
                 run.record(noise_scale=dataclasses.asdict(measured))
 
 
-def _train_again(study, trial):
+def train_again(study, trial):
     """Train a finished trial anew of which only the numbers are there, as of one from published results."""
     run = study.run_of(trial)
     measured = run.metrics

@@ -1,9 +1,9 @@
 """Task 5: land use and land cover from EuroSAT's satellite tiles, from the first look at the data to the limits."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import pathlib
 import pkgutil
@@ -418,10 +418,9 @@ def steps(task):
     """
     size = task.size
     plain = Recipe(
-        epochs=size.steps_epochs, batch_size=128, optimizer="adam", learning_rate=1e-3, weight_decay=0.0,
-        schedule="constant", precision=size.precision, jit_compile=False,
+        epochs=size.steps_epochs, batch_size=task.recipe().batch_size, optimizer="adam", learning_rate=1e-3,
+        weight_decay=0.0, schedule="constant", precision=size.precision, jit_compile=False,
     )  # fmt: skip
-    plain = dataclasses.replace(plain, batch_size=task.recipe().batch_size)
     final = dataclasses.replace(
         task.recipe(), epochs=size.steps_epochs, precision=size.precision, jit_compile=False
     )
@@ -591,8 +590,7 @@ def _measured(study, trial, key, measure):
         return None
     if key not in run.metrics:
         if not run.model_path.exists():  # of published results only the numbers are kept
-            shutil.rmtree(run.directory)
-            runner.run_trial(study, trial, wait=True)
+            runner.train_again(study, trial)
         run.record(**{key: measure(run.model, trial.images(study.image_set))})
     return run.metrics[key]
 
@@ -663,9 +661,9 @@ def _train_and_score(task, name, network, tiles, recipe, views, earlier=(), **op
             found[key] = predictions(run.model, split, count)
             measured[key] = evaluation.scores(found[key], split.labels, tiles.class_names, split.names).to_json()
     path = run.directory / "predictions.npz"
-    with contextlib.closing(_buffer()) as buffer:
-        np.savez_compressed(buffer, **found)
-        write_atomically(path, buffer.getvalue())
+    content = io.BytesIO()
+    np.savez_compressed(content, **found)
+    write_atomically(path, content.getvalue())
     run.record(**measured, earlier=[r.to_json() for r in earlier], seconds_of_all_stages=round(seconds, 1))
     limits = (*LIMITS, SPLIT_LIMITS["spatial" if "spatial" in name else "random"])
     model_card.save(run, tiles, {key: int(key.split("_")[1]) if "_" in key else 1 for key in measured}, limits)
@@ -677,12 +675,6 @@ def _answers(run, recipes, tiles):
     """Whether a scored run was made by these Recipes, one for each of its stages, of these tiles."""
     *earlier, last = recipes
     return run.answers(last, tiles.fingerprint) and run.metrics["earlier"] == [r.to_json() for r in earlier]
-
-
-def _buffer():
-    import io
-
-    return io.BytesIO()
 
 
 def predictions(model, split, views, batch_size=256):
