@@ -378,17 +378,17 @@ def test_a_set_that_is_too_small_for_the_profile_is_told_before_anything_is_trai
 
 
 def test_the_end_of_a_study_is_one_process_s(monkeypatch, tmp_path):
-    from tfproject.training.run import held
+    from tfproject.training import run
 
-    monkeypatch.setattr(runner, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(run, "POLL_SECONDS", 0.05)
     order, waits = [], threading.Event()
 
     def second():
         waits.set()
-        with runner._alone(tmp_path / ".end-lock"):
+        with run.held_when_free(tmp_path / ".end-lock"):
             order.append("second")
 
-    with held(tmp_path / ".end-lock"):
+    with run.held(tmp_path / ".end-lock"):
         other = threading.Thread(target=second)
         other.start()
         waits.wait()

@@ -1,6 +1,5 @@
 """Running what is missing of a study: one trial after the other here, or spread over a cluster."""
 
-import contextlib
 import dataclasses
 import shutil
 import sys
@@ -9,12 +8,11 @@ import warnings
 
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Trial
-from tfproject.training.run import InUse, environment, held
+from tfproject.training.run import POLL_SECONDS, InUse, environment, held, held_when_free
 
 # Sums over a batch are rounded differently by another number of threads, so every process of every study uses this one;
 # a machine with more cores takes more workers.
 THREADS = 2
-POLL_SECONDS = 1.0
 
 
 def run_study(study, *, only=None, scheduler=None, workers=None, progress=True):
@@ -49,26 +47,13 @@ def run_study(study, *, only=None, scheduler=None, workers=None, progress=True):
                 distributed.run_trials(study, missing, bar, scheduler, workers)
             else:
                 run_trials(study, missing, bar)
-    with _alone(study.directory / ".end-lock"):
+    with held_when_free(study.directory / ".end-lock"):
         finished = [experiment for experiment in study.experiments if not study.missing([experiment.name])]
         for experiment in finished:
             measure_at_the_end(study, experiment)
         results = {experiment.name: analysis.analyse(study, experiment) for experiment in finished}
         page.log_hparams_config(study, results)
         return page.write(study, results)
-
-
-@contextlib.contextmanager
-def _alone(lock):
-    """Wait until no other process is at what this lock file guards."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(held(lock))
-                break
-            except InUse:
-                time.sleep(POLL_SECONDS)
-        yield
 
 
 def set_up_tensorflow():

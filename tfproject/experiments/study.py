@@ -74,7 +74,7 @@ class Study:
             if experiments is None or experiment.name in experiments:
                 for trial in self.trials(experiment):
                     if self.outcome(trial) is None:
-                        found.setdefault(trial.key(self.image_set), trial)
+                        found.setdefault(self.run_of(trial).directory.name, trial)
         return list(found.values())
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfproject.experiments.experiment import Trial, Variation
+from tfproject.experiments.experiment import Variation
 from tfproject.experiments.study import Study, load_images
 from tfproject.training.recipe import Recipe
 from tfproject.training.run import InUse, Run, environment, held
@@ -77,16 +77,6 @@ class TransferStudy(Study):
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return Run(self.directory / "runs" / f"{digest[:12]}-seed{trial.seed}")
-
-    def missing(self, experiments=None):
-        """See `Study.missing`."""
-        found = {}
-        for experiment in self.experiments:
-            if experiments is None or experiment.name in experiments:
-                for trial in self.trials(experiment):
-                    if self.outcome(trial) is None:
-                        found.setdefault(self.run_of(trial).directory.name, trial)
-        return list(found.values())
 
     @property
     def features(self):
@@ -269,6 +259,3 @@ def _fingerprint(images, options):
 def _digest_of_file(path):
     path = pathlib.Path(path) if path else None
     return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None
-
-
-__all__ = ["Trial", "TransferStudy", "TransferVariation", "history_of", "probabilities", "recipes_of", "run_trial"]

@@ -1,12 +1,10 @@
 """The frozen part of a network runs once: what comes out of it is kept on disk, and training reads that."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import pathlib
 import sys
-import time
 
 import keras
 import numpy as np
@@ -17,13 +15,12 @@ from tfproject.data import augmentation, pipeline
 from tfproject.errors import UserError
 from tfproject.models import freezing
 from tfproject.training.feature_store import NAME_BYTES, FeatureStore
-from tfproject.training.run import InUse, held
+from tfproject.training.run import held_when_free
 
 BATCH = 16  # images through the frozen part at once
 WRITTEN_TOGETHER = 1 << 24  # bytes of features; so much is lost at most when the process is killed
 READ_TOGETHER = 1 << 26  # bytes of features in a batch for validation
 MIXING = ("mixup", "cutmix")  # change an image by another one of its batch, which no fixed view of it can be
-POLL_SECONDS = 1.0
 
 
 def split(model, until):
@@ -196,7 +193,7 @@ def features(prefix, split, directory, augment=(), views=1, view_seed=0, dtype="
         names = [_digest(image) for part in _parts(shown, 256) for image in show(part)]
     else:
         names = split.digests
-    with _held_when_free(place / ".lock"):
+    with held_when_free(place / ".lock"):
         store = FeatureStore(place, prefix.output_shape[1:], dtype, description)
         found = store.find(names)
         missing = {name: each for name, each in zip(names, shown) if name not in found}
@@ -286,16 +283,3 @@ def _description(prefix):
         "keras": keras.__version__,
     }
     return {**description, "sha256": hashlib.sha256(json.dumps(description).encode()).hexdigest()}
-
-
-@contextlib.contextmanager
-def _held_when_free(path):
-    """Hold a lock file; while another process does, wait: it computes what this one needs."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(held(path))
-                break
-            except InUse:
-                time.sleep(POLL_SECONDS)
-        yield

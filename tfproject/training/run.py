@@ -10,10 +10,13 @@ import os
 import pathlib
 import platform
 import subprocess
+import time
 
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.training.recipe import Recipe
+
+POLL_SECONDS = 1.0  # while another process holds a lock
 
 
 class InUse(UserError):
@@ -50,6 +53,19 @@ def held(path):
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def held_when_free(path):
+    """Hold a lock file as `held` does; while another process has it, wait."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(path))
+                break
+            except InUse:
+                time.sleep(POLL_SECONDS)
         yield
 
 
