@@ -1,7 +1,9 @@
 """Land-cover maps of scenes, against scenes made so that the answer is known."""
 
 import csv
+import dataclasses
 import json
+import re
 
 import keras
 import numpy as np
@@ -251,6 +253,84 @@ def test_a_black_border_is_no_data_if_the_user_says_so(model, tmp_path):
         map_scene(model, scene, tmp_path / "told", stride=16)
 
 
+@pytest.mark.parametrize("value, dtype", [(65_535, np.uint16), (-9999, np.int16), (-3.4028235e38, np.float32)])
+def test_a_border_of_any_value_is_told_before_the_range_is_read(tmp_path, value, dtype):
+    image = mosaic(np.random.default_rng(6).integers(0, 3, (4, 4))).astype(dtype)
+    image[:16] = value
+    image[16:18] = 30  # a value in between, however frequent, is none
+    path = write(tmp_path / "scene.tif", image, photometric="MINISBLACK")
+    number = np.format_float_positional(dtype(value), trim="-")
+    with pytest.warns(UserWarning) as told, scenes.open_scene(path):
+        pass
+    border, stretched = (str(warning.message) for warning in told)
+    assert f"25% of scene.tif is {number} in all three" in border and f"`--nodata {number}`" in border
+    assert "--value-range LOW HIGH" in stretched
+    with pytest.warns(UserWarning) as told, scenes.open_scene(path, no_data=float(number)) as opened:
+        assert opened.rows(0, 64)[1].mean() == 0.75
+    assert len(told) == 1 and opened.value_range == (30, 200)
+
+
+def test_the_range_of_a_deep_scene_is_to_be_given(model, tmp_path, recwarn):
+    path = write(tmp_path / "scene.tif", mosaic(np.zeros((2, 2), int)).astype(np.uint16), photometric="MINISBLACK")
+    given = map_scene(model, path, tmp_path / "given", value_range=(0, 2750))
+    assert not recwarn and "percentile" not in given.summary["reading"]
+    with pytest.warns(UserWarning, match="scene.tif has uint16 pixels and no value range was given, so 30 and 200"):
+        taken = map_scene(model, path, tmp_path / "taken")
+    assert "the network depends on absolute brightness" in taken.summary["reading"]
+    assert "--value-range LOW HIGH" in taken.summary["reading"]
+
+
+@pytest.mark.parametrize(
+    "transform, crs, told",
+    [
+        (Affine(3, 0, 500_000, 0, -3, 4_600_000), "EPSG:32631", "covers 3 m"),
+        (Affine(20e-5, 0, 3, 0, -20e-5, 0.5), "EPSG:4326", "covers 22.* m"),
+        (Affine(10, 0, 0, 0, -10, 8_400_000), "EPSG:3857", "covers (4.9|5)[0-9.]* m"),  # Mercator, at 60 degrees north
+        (UTM, "EPSG:32631", None),
+        (Affine(10, 0, 0, 0, -10, 0), 'LOCAL_CS["a site",UNIT["metre",1]]', None),
+        (Affine.identity(), None, None),
+    ],
+)
+def test_pixels_of_another_size_than_the_model_knows_are_told(model, tmp_path, recwarn, transform, crs, told):
+    scene = write(tmp_path / "scene.tif", mosaic(np.zeros((2, 2), int)), transform, crs)
+    map_scene(dataclasses.replace(model, card={"data": {"name": "eurosat"}}), scene, tmp_path / "a")
+    map_scene(dataclasses.replace(model, card={"metres_per_pixel": 10}), scene, tmp_path / "b")
+    map_scene(model, scene, tmp_path / "c")  # of which it is not known
+    found = [str(warning.message) for warning in recwarn if "was trained on pixels of 10 m" in str(warning.message)]
+    assert len(found) == (2 if told else 0)
+    assert all(re.search(told, text) for text in found)
+    with pytest.raises(UserError, match="says 'ten' metres per pixel") as error:
+        map_scene(dataclasses.replace(model, card={"metres_per_pixel": "ten"}), scene, tmp_path / "d")
+    assert one_sentence(error)
+
+
+def test_a_map_does_not_abstain_and_says_so(model, tmp_path):
+    scene = write(tmp_path / "scene.tif", mosaic(np.zeros((2, 2), int)))
+    with pytest.warns(UserWarning, match="tells it to abstain below 0.9, which a map does not do"):
+        map_scene(dataclasses.replace(model, card={"abstain_below": 0.9}), scene, tmp_path / "map")
+
+
+def test_files_of_others_are_not_overwritten(model, tmp_path):
+    scene = write(tmp_path / "map.tif", mosaic(np.zeros((2, 2), int)))
+    Image.fromarray(mosaic(np.zeros((2, 2), int))).save(tmp_path / "map.png")
+    before = (tmp_path / "map.png").read_bytes()
+    with pytest.raises(UserError, match="map.png would be overwritten by the map's map.png") as error:
+        map_scene(model, tmp_path / "map.png", tmp_path)
+    assert one_sentence(error)
+    with pytest.raises(UserError, match="holds map.png, which no map.json tells to be a map's") as error:
+        map_scene(model, scene, tmp_path)
+    assert one_sentence(error) and (tmp_path / "map.png").read_bytes() == before
+
+
+def test_a_map_whose_writing_was_interrupted_goes_on(model, tmp_path, monkeypatch):
+    scene = write(tmp_path / "scene.tif", mosaic(np.zeros((2, 2), int)))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(mapping, "_write_picture", lambda *_: exec("raise KeyboardInterrupt"))
+        map_scene(model, scene, tmp_path / "map")
+    assert (tmp_path / "map/classes.tif").exists() and not (tmp_path / "map/map.json").exists()
+    assert map_scene(model, scene, tmp_path / "map").computed == 0
+
+
 def test_a_name_with_dollars(model, tmp_path):
     scene = write(tmp_path / "$x_$ $.tif", mosaic(np.zeros((2, 2), int)))
     assert map_scene(model, scene, tmp_path / "map").computed
@@ -371,7 +451,12 @@ def test_bands_in_another_order_and_of_16_bits(model, tmp_path):
     scene = write(tmp_path / "scene.tif", image, photometric="MINISBLACK")
     with pytest.raises(UserError) as error:
         map_scene(model, scene, tmp_path / "map")
-    assert "4 bands" in str(error.value) and one_sentence(error)
+    assert "4 bands" in str(error.value) and "`--bands 3 2 1` where they begin with blue" in str(error.value)
+    assert one_sentence(error)
+    with rasterio.open(scene, "r+") as tiff:
+        tiff.descriptions = ("B8", "B2", None, "B4")
+    with pytest.raises(UserError, match=r"\(B8, B2, undefined, B4\)"):
+        map_scene(model, scene, tmp_path / "map")
     map_scene(model, scene, tmp_path / "map", stride=16, bands=(4, 3, 2))
     np.testing.assert_array_equal(read(tmp_path / "map/classes.tif"), labels + 1)
     with scenes.open_scene(scene, (4, 3, 2), (0, 2550)) as opened:
@@ -387,10 +472,14 @@ def test_what_is_no_scene_is_one_sentence(model, tmp_path):
     (tmp_path / "link.vrt").write_text('<VRTDataset rasterXSize="48" rasterYSize="48"></VRTDataset>')
     Image.fromarray(image[:, :, 0]).save(tmp_path / "grey.png")
     (tmp_path / "short.tif").write_bytes(scene.read_bytes()[:2000])
+    with rasterio.open(tmp_path / "complex.tif", "w", driver="GTiff", count=3, height=48, width=48,
+                       dtype="complex_int16"):  # fmt: skip
+        pass
     cases = {
         "no.tif": {}, "text.tif": {}, "link.vrt": {}, "grey.png": {}, "short.tif": {},
         "/vsicurl/http://localhost/a.tif": {}, "scene.tif": {"stride": 5}, "./scene.tif": {"bands": (1, 2, 4)},
         "../" + tmp_path.name + "/scene.tif": {"views": 3}, ".//scene.tif": {"value_range": (0, float("inf"))},
+        "complex.tif": {}, "././scene.tif": {"batch_size": 0}, "./././scene.tif": {"batch_size": -5},
         b"n\xff.tif".decode(errors="surrogateescape"): {},
     }  # fmt: skip
     (tmp_path / [*cases][-1]).write_bytes(scene.read_bytes())

@@ -273,14 +273,16 @@ def build_parser():
     command.add_argument("--out", type=pathlib.Path, metavar="DIR", help="default: SCENE-map; goes on")
     command.add_argument("--stride", type=int, metavar="PIXELS", help="between windows (default a quarter window)")
     command.add_argument("--views", type=int, choices=(1, 2, 6, 8), default=1, help="average so many views of a window")
-    command.add_argument("--batch-size", type=int, default=128)
+    command.add_argument("--batch-size", type=int, default=128, metavar="N", help="windows a step (default 128)")
     command.add_argument("--bands", type=int, nargs=3, metavar=("R", "G", "B"), help="band numbers from 1")
     command.add_argument(
         "--nodata", type=float, metavar="VALUE", help="pixels with this value in all three bands are no data"
     )
     command.add_argument(
-        "--value-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="values that become 0 and 255"
-    )
+        "--value-range", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        help="values that become 0 and 255; give them for all but scenes of 8 bits, 0 2750 for Sentinel-2 reflectances "
+        "times 10,000 (default: the 2nd and 98th percentile of the scene, which changes what the network sees)",
+    )  # fmt: skip
     _precision_option(command, "the network", "the model's own")
     command.set_defaults(run=_map)
 

@@ -14,6 +14,7 @@ from tfproject.errors import UserError
 from tfproject.files import write_atomically
 from tfproject.native_log import native_log_silenced
 
+METRES_PER_PIXEL = {"eurosat": 10}  # of image sets, for models whose card does not say it
 MAX_CONFIG_BYTES = 64_000_000  # of a model's description once unpacked; those of keras.applications have 0.5 MB
 
 
@@ -36,6 +37,20 @@ class SavedModel:
     path: pathlib.Path
     card: dict
     precision: str | None = None
+
+    @property
+    def metres_per_pixel(self):
+        """Of the images that it was trained on: `metres_per_pixel` of its card, or what is known of the set, or None.
+
+        Raises:
+            UserError: if the card says anything but a number above 0.
+        """
+        data = self.card.get("data")
+        known = METRES_PER_PIXEL.get(data.get("name")) if isinstance(data, dict) else None
+        found = self.card.get("metres_per_pixel", known)
+        if found is not None and (isinstance(found, bool) or not isinstance(found, (int, float)) or not found > 0):
+            raise UserError(f"The card of {self.path} says {found!r} metres per pixel; write a number above 0 there.")
+        return found
 
 
 def load(path, precision=None):

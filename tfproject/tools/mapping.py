@@ -20,13 +20,14 @@ import scipy.sparse
 import tqdm
 
 from tfproject.errors import UserError
-from tfproject.evaluation.prediction import predictor
+from tfproject.evaluation.prediction import predictor, threshold
 from tfproject.files import mode_of, write_atomically
 from tfproject.native_log import native_log_silenced
 from tfproject.report import figures, map_figures, style
-from tfproject.tools.scenes import open_scene, unsaid_border
+from tfproject.tools.scenes import open_scene
 from tfproject.training.run import held
 
+MOST_RATIO = 1.5  # of the scene's pixels to those that the model was trained on, without a warning
 LEAST_KNOWN = 0.5  # share of known pixels from which a window is classified and a cell is given a class
 # The power of a window's weight. On 100 EuroSAT validation tiles side by side, of powers from 0 to 16 this one gave
 # most tiles their class back in the middle: 99; 96 with 1, and 98 with 16, which is the window around the cell alone.
@@ -35,6 +36,7 @@ BLOCK_WINDOWS = 2**18  # probabilities of so many windows are averaged at once: 
 PICTURE_SIDE = 1600  # cells of the longer side of the picture, at most
 NO_DATA = 0  # of the class map; class i of the model is i + 1
 FILES = ("classes.tif", "confidence.tif", "map.png", "areas.csv", "map.json")
+WINDOWS = ("windows.bin", "windows.json")  # in this order they are removed: what is in the first must always be known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,9 @@ def map_scene(
     the same model, scene and options goes on from there and ends with the same bytes as one without interruption; once
     the map is whole it only reads what is there. Memory depends on the scene's width alone.
 
+    Warned is of a scene whose pixels cover more or less ground than those that the model was trained on, and of a card
+    that tells the model to abstain, as every cell gets a class however unsure the model is.
+
     Args:
         saved_model: a `tfproject.models.saved_models.SavedModel`.
         scene_path: as `open_scene` takes it, at least as large as the model's images.
@@ -111,12 +116,14 @@ def map_scene(
 
     Raises:
         UserError: if the scene or an option does not suit, a file cannot be read or written, or the directory holds a
-            map of something else.
+            map of something else, or other files that have the names of a map's.
     """
     directory = pathlib.Path(directory)
     window = saved_model.image_size
     stride = _checked_stride(stride, window)
     class_count = len(saved_model.class_names)
+    if batch_size < 1:
+        raise UserError(f"The batch size is {batch_size}; give 1 window or more.")
     if class_count > 255:
         raise UserError(f"The model has {class_count} classes and a map's pixels of 8 bits have room for 255.")
     with open_scene(scene_path, bands, value_range, no_data) as scene:
@@ -125,6 +132,13 @@ def map_scene(
                 f"{scene.path} has {scene.height}x{scene.width} pixels and the model takes windows of "
                 f"{window[0]}x{window[1]}; give a scene of that size at least, or classify it as one image."
             )
+        _check_targets(directory, scene)
+        _warn_of_scale(saved_model, scene)
+        if limit := threshold(saved_model):
+            warnings.warn(
+                f"The card of {saved_model.path.name} tells it to abstain below {limit:g}, which a map does not do: "
+                "every cell gets a class, whose probability is in confidence.tif.", stacklevel=2
+            )  # fmt: skip
         grid = Grid(scene.height, scene.width, *window, stride)
         identity = _identity(saved_model, scene, stride, views, batch_size)
         with held(directory / ".lock"):
@@ -134,11 +148,7 @@ def map_scene(
                 if _says(directory / "windows.json", identity):
                     _remove_windows(directory)  # killed between the last file and this
                 return SceneMap(directory, finished, 0, 0.0)
-            if border := unsaid_border(scene):
-                warnings.warn(
-                    f"{border:.0%} of {scene.path.name} is 0 in all three bands and counts as data; if nothing is "
-                    "there, map it with `--nodata 0`.", stacklevel=2
-                )  # fmt: skip
+            _check_foreign(directory, identity)
             start = time.perf_counter()
             computed, windows = _classify_windows(
                 directory, identity, saved_model, scene, grid, views, batch_size, progress
@@ -261,8 +271,35 @@ def _remove_left_over(directory):
 
 
 def _remove_windows(directory):
-    for name in ("windows.bin", "windows.json"):  # in this order: what is in the first must always be known
+    for name in WINDOWS:
         (directory / name).unlink(missing_ok=True)
+
+
+def _check_targets(directory, scene):
+    """Refuse to write the map over the scene that it is made of."""
+    for target in (directory / name for name in (*FILES, *WINDOWS)):
+        if any(target.resolve() == path.resolve() for path in scene.files):
+            raise UserError(f"{scene.path} would be overwritten by the map's {target.name}; name another directory.")
+
+
+def _check_foreign(directory, identity):
+    """Refuse to overwrite what is not known to be a map's: there is no map.json and no beginning of this map."""
+    there = [name for name in FILES if (directory / name).exists()]
+    if there and "map.json" not in there and not _says(directory / "windows.json", identity):
+        raise UserError(
+            f"{directory} holds {' and '.join(there)}, which no map.json tells to be a map's and which would be "
+            "overwritten; name another directory, or move them."
+        )
+
+
+def _warn_of_scale(saved_model, scene):
+    known, found = saved_model.metres_per_pixel, scene.metres_per_pixel()
+    if known and found and max(known / found, found / known) > MOST_RATIO:
+        warnings.warn(
+            f"A pixel of {scene.path.name} covers {found:.3g} m and {saved_model.path.name} was trained on pixels of "
+            f"{known:g} m, so that it sees everything in another size than it knows; bring the scene to {known:g} m "
+            "first.", stacklevel=3
+        )  # fmt: skip
 
 
 def _finished(directory, identity):
@@ -303,7 +340,7 @@ def _classify_windows(directory, identity, saved_model, scene, grid, views, batc
         file.truncate(done * record.itemsize)
         if done < len(tops):
             # As even as can be: every step is filled up to the size of the largest.
-            per_step = math.ceil(len(lefts) / math.ceil(len(lefts) / max(1, batch_size)))
+            per_step = math.ceil(len(lefts) / math.ceil(len(lefts) / batch_size))
             predict = predictor(saved_model.model, saved_model.image_size, per_step, views)
             classify = lambda pixels, known: _row_of_windows(pixels, known, grid, predict, per_step, shape)  # noqa: E731
         terminal = progress and sys.stderr.isatty()

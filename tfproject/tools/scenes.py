@@ -21,7 +21,12 @@ SAMPLE_SIDE = 1024  # pixels: of the reduced scene from which the range of value
 PERCENTILES = (2, 98)
 UNEQUAL = 0.02  # a pixel that covers so much more or less ground than its coordinates say has no area that can be told
 EQUAL_AREA = "EPSG:6933"  # a projection of the whole earth that keeps areas
-BORDER = 0.05  # share of pixels that are 0 in all three bands from which on it is said that they count as data
+BORDER = 0.05  # share of pixels with one extreme value in all three bands from which on it is said that they are data
+MOST_NAMES = 13  # of bands in a message: as many as Sentinel-2 has
+RANGE_ADVICE = (
+    "the network depends on absolute brightness, so give the values that 0 and 255 stand for with `--value-range LOW "
+    "HIGH` (0 2750 for Sentinel-2 reflectances times 10,000, as EuroSAT's tiles were made)"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +91,13 @@ class Scene:
             return None
         return abs(self.transform.determinant) * self.crs.linear_units_factor[1] ** 2
 
+    def metres_per_pixel(self):
+        """The side of a square as large as the ground that the middle pixel covers; None where that is not known."""
+        if self.crs is None or self.transform is None or not (self.crs.is_geographic or self.crs.is_projected):
+            return None
+        ground = self._ground(0.5, 0.5)
+        return float(np.sqrt(ground)) if 0 < ground < np.inf else None
+
     @property
     def no_area_because(self):
         """Why the areas of its pixels are not known, in words; None where they are."""
@@ -128,8 +140,10 @@ def open_scene(path, bands=None, value_range=None, no_data=None):
         bands: the numbers, from 1, of red, green and blue; None takes those that the file calls so, or the three of
             a file that has three.
         value_range: (low, high), which become 0 and 255, linearly; what lies beyond is clipped. None takes 8 bits as
-            they are, and from the 2nd to the 98th percentile of all three bands together of any other kind.
+            they are, and from the 2nd to the 98th percentile of all three bands together of any other kind, with a
+            warning: a network depends on absolute brightness.
         no_data: a value; pixels that have it in all three bands are no data, beside those that the file says are none.
+            Where many pixels have the lowest or the highest value in all three and count as data, a warning says so.
 
     Yields:
         Scene.
@@ -158,15 +172,18 @@ def open_scene(path, bands=None, value_range=None, no_data=None):
         except UnicodeEncodeError as error:
             raise UserError(f"{path!r} has a name that is no UTF-8, which GDAL cannot open; rename it.") from error
         bands = _bands(dataset, path, bands)
-        kinds = {np.dtype(dataset.dtypes[band - 1]) for band in bands}
-        if any(kind.kind not in "uif" for kind in kinds):
-            raise UserError(f"{path} has pixels of kind {min(map(str, kinds))}; give real numbers.")
-        masks, found = _mask_bands(dataset, path), value_range
-        if value_range is None and kinds != {np.dtype(np.uint8)}:
-            found = _range(dataset, bands, path, masks, no_data)
-        elif value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
+        names = {dataset.dtypes[band - 1] for band in bands}
+        if complex_ones := [name for name in names if name.startswith("complex")]:  # NumPy knows no complex_int16
+            raise UserError(f"{path} has pixels of kind {complex_ones[0]}; give real numbers.")
+        kinds = {np.dtype(name) for name in names}
+        if value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
             raise UserError(f"The values {value_range[0]} to {value_range[1]} are no range; give a low and a high one.")
         _check_no_data(no_data, kinds, path)
+        masks, found = _mask_bands(dataset, path), value_range
+        values, known = _sample(dataset, bands, path, masks, no_data)
+        _warn_of_border(values, known, path)
+        if value_range is None and kinds != {np.dtype(np.uint8)}:
+            found = _range(values[:, known], path)
         yield Scene(
             path=path, height=dataset.height, width=dataset.width, bands=bands, value_range=found,
             crs=crs, transform=None if dataset.transform.is_identity else dataset.transform,
@@ -206,10 +223,14 @@ def _bands(dataset, path, bands):
         return tuple(meaning.index(colour) + 1 for colour in ("red", "green", "blue"))
     if dataset.count == 3 and set(meaning) <= {"gray", "undefined"}:
         return 1, 2, 3
+    names = [name or colour for name, colour in zip(dataset.descriptions, meaning)]
+    advice = "give an RGB scene"
+    if dataset.count > 2:
+        usual = "3 2 1` where they begin with blue" if dataset.count < 5 else "4 3 2` where they are Sentinel-2's"
+        advice = f"name the three, such as `--bands {usual}"
     raise UserError(
-        f"{path} has {dataset.count} band{'s' * (dataset.count > 1)} ({', '.join(meaning[:6])}"
-        f"{', ...' * (len(meaning) > 6)}), which are not red, green and blue; "
-        + ("name the three, such as bands 4 3 2." if dataset.count > 2 else "give an RGB scene.")
+        f"{path} has {dataset.count} band{'s' * (dataset.count > 1)} ({', '.join(names[:MOST_NAMES])}"
+        f"{', ...' * (len(names) > MOST_NAMES)}), which it does not call red, green and blue; {advice}."
     )
 
 
@@ -237,18 +258,32 @@ def _mask_bands(dataset, path):
     return tuple(masks)
 
 
-def unsaid_border(scene):
-    """The share of a scene's pixels that are 0 in all three bands and count as data; 0 if that is little."""
+def _sample(dataset, bands, path, mask_bands, no_data):
+    """The scene reduced to SAMPLE_SIDE: values (3, h, w), and where they are known, bool (h, w)."""
     import rasterio
 
-    shape = _sample_shape(scene.dataset)
+    shape = _sample_shape(dataset)
     try:
-        values = scene.dataset.read(scene.bands, out_shape=(3, *shape))
-        known = _known(scene.dataset, scene.bands, values, scene.masks, scene.no_data, out_shape=shape)
-    except rasterio.errors.RasterioError:  # said with its place where the rows are read
-        return 0.0
-    share = float(((values == 0).all(axis=0) & known).mean())
-    return share if share >= BORDER else 0.0
+        values = dataset.read(bands, out_shape=(3, *shape))
+        known = _known(dataset, bands, values, mask_bands, no_data, out_shape=shape)
+    except rasterio.errors.RasterioError as error:
+        raise UserError(f"{path} is damaged: its pixels cannot be read; get it anew.") from error
+    return values, known
+
+
+def _warn_of_border(values, known, path):
+    """A warning where many pixels have the lowest or the highest value in all three bands: mostly they are no data."""
+    if not known.any():
+        return
+    found = values[:, known]
+    shares = {end: ((values == end).all(axis=0) & known).mean() for end in (found.min(), found.max())}
+    value, share = max(shares.items(), key=lambda item: item[1])
+    if share >= BORDER:
+        number = np.format_float_positional(value, trim="-")  # -3.4e+38 would be taken for an option
+        warnings.warn(
+            f"{share:.0%} of {path.name} is {number} in all three bands and counts as data; if nothing is there, map "
+            f"it with `--nodata {number}`.", stacklevel=2
+        )  # fmt: skip
 
 
 def _known(dataset, bands, values, mask_bands, no_data, out_shape=None, **place):
@@ -275,26 +310,21 @@ def _is_data(no_data, values):
     return np.ones(values.shape, bool) if no_data is None else values != no_data
 
 
-def _range(dataset, bands, path, mask_bands, no_data):
-    import rasterio
-
-    shape = _sample_shape(dataset)
-    try:
-        values = dataset.read(bands, out_shape=(3, *shape))
-        known = _known(dataset, bands, values, mask_bands, no_data, out_shape=shape)
-    except rasterio.errors.RasterioError as error:
-        raise UserError(f"{path} is damaged: its pixels cannot be read; get it anew.") from error
-    values = values[:, known]
+def _range(values, path):
     if not values.size:
         raise UserError(f"{path} is no data wherever it was looked at; see to its no-data value, mask and alpha band.")
-    low, high = np.percentile(values, PERCENTILES)
+    low, high = (float(value) for value in np.percentile(values, PERCENTILES))
     if not low < high:
         raise UserError(f"{path} has nearly the same value everywhere, {low:g}; give the range that its values have.")
-    return float(low), float(high)
+    warnings.warn(
+        f"{path.name} has {values.dtype} pixels and no value range was given, so {low:g} and {high:g}, the 2nd and "
+        f"98th percentile of this scene, become 0 and 255; {RANGE_ADVICE}.", stacklevel=2
+    )  # fmt: skip
+    return low, high
 
 
 def _scaled(values, low, high):
-    with np.errstate(invalid="ignore"):  # NaN is no data and becomes 0 later
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN is no data and becomes 0 later; what overflows is clipped
         share = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
         return np.rint(np.clip(np.nan_to_num(share), 0, 255)).astype(np.uint8)
 
@@ -306,5 +336,7 @@ def _reading(bands, dataset, value_range, given, mask_bands):
         text += f"; band {no_masks[0]} is called alpha but is no mask by its values"
     if value_range is None:
         return text + "."
-    source = "" if given else ", the 2nd and 98th percentile of the scene,"
-    return f"{text}; {value_range[0]:g} and {value_range[1]:g}{source} become 0 and 255."
+    low, high = value_range
+    if given:
+        return f"{text}; {low:g} and {high:g} become 0 and 255."
+    return f"{text}; {low:g} and {high:g}, the 2nd and 98th percentile of the scene, become 0 and 255; {RANGE_ADVICE}."
