@@ -1,5 +1,6 @@
 """Downloads from a server on this machine: only the right file arrives, and a bad source is left for the next."""
 
+import fcntl
 import functools
 import hashlib
 import http.server
@@ -137,6 +138,15 @@ def test_no_server_at_all_fails_fast_and_names_every_source(server, tmp_path):
         archives.download(sources(server, "a", "b"), tmp_path / "a.zip")
     assert time.monotonic() - start < 4
     assert list(caught.value.attempts.values()) == ["no connection"] * 2
+
+
+def test_a_part_that_an_interrupted_download_left_is_removed(server, tmp_path):
+    for name in ("a.zip1x2y.part", "a.zip3z4w.part", "b.zip5.part"):
+        (tmp_path / name).touch()
+    with open(tmp_path / "a.zip3z4w.part") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # another download that goes on
+        archives.download(sources(server, "good"), tmp_path / "a.zip")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zip", "a.zip3z4w.part", "b.zip5.part"}
 
 
 def test_an_older_file_stays_when_the_download_fails(server, tmp_path):

@@ -1,5 +1,6 @@
 """The audit finds what is put in by hand, and nothing else."""
 
+import dataclasses
 import io
 import json
 import os
@@ -222,6 +223,13 @@ def test_audit_files_reads_headers(tmp_path):
     assert found["unreadable"][2]["reason"] == "not a regular file"
     with pytest.raises(UserError, match="is not a folder"):
         audit.audit_files(tmp_path / "4.png")
+
+
+def test_as_many_bad_images_are_named_as_asked_for(tiles):
+    bad = tuple(BadImage(f"{i}.png", "damaged") for i in range(12))
+    report = audit.audit(dataclasses.replace(image_set({"all": [(tiles[0], 0)]}), bad_images=bad))
+    assert "9.png: damaged\n  and 2 more" in audit.to_text(report) and "10.png" not in audit.to_text(report)
+    assert "11.png: damaged\nexact" in audit.to_text(report, most_bad=audit.LIST_LIMIT)
 
 
 def test_the_text_shows_the_files(tiles):

@@ -123,6 +123,16 @@ def test_a_folder_with_splits_keeps_them(tmp_path):
     assert all(name.startswith("test/") for name in pets.test.names)
 
 
+def test_one_split_may_be_all_there_is(tmp_path):
+    write_tiles(tmp_path / "test", classes=("cat", "dog"))
+    assert list(data.load(tmp_path, part="test").splits) == ["test"]
+    for options in ({"part": "val"}, {"part": "test", "split": "own"}, {}):
+        with pytest.raises(UserError, match="has no train split of its own"):
+            data.load(tmp_path, **options)
+    write_tiles(tmp_path / "train", per_class=20, classes=("cat", "dog"))
+    assert list(data.load(tmp_path, part="test").splits) == ["train", "val", "test"]
+
+
 def test_bad_images_are_listed_or_fail(tmp_path):
     root = write_tiles(tmp_path / "pets", per_class=20, classes=("cat", "dog"))
     for i in range(5):

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -157,8 +158,106 @@ def test_evaluate_says_what_it_scores_and_what_the_model_may_have_seen(folder, t
     assert json.loads(out.read_text())["count"] == 180
     assert cli.main(["evaluate", str(path), "--data", str(folder / "test"), "--split", "all"]) == 0
     assert "images 30 accuracy" in " ".join(capsys.readouterr().out.split())
-    assert cli.main(["evaluate", str(path), "--data", str(folder), "--split", "all", "--split-method", "own"]) == 2
-    assert "--split all takes every image" in capsys.readouterr().err
+    for option in (["--split-method", "own"], ["--seed", "3"], ["--on-overlap", "drop"]):
+        assert cli.main(["evaluate", str(path), "--data", str(folder), "--split", "all", *option]) == 2
+        assert "--split all takes every image; leave out" in capsys.readouterr().err
+
+
+def test_evaluate_takes_a_split_that_is_all_there_is(folder, tmp_path, capsys):
+    path = tmp_path / "toy.keras"
+    saved_models.save(toy.network((16, 16, 3), 3), path, ("blue", "green", "red"))
+    shutil.copytree(folder / "test", tmp_path / "images" / "test")
+    assert cli.main(["evaluate", str(path), "--data", str(tmp_path / "images")]) == 0
+    assert "images 30 accuracy" in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["evaluate", str(path), "--data", str(tmp_path / "images"), "--split", "val"]) == 2
+    assert "every image (`--split all`)" in capsys.readouterr().err
+
+
+def test_files_are_written_before_the_screen_which_may_be_closed(model, folder, tmp_path, monkeypatch, capsys):
+    from tfproject import cost, evaluation
+    from tfproject.data import audit
+
+    out, seen = tmp_path / "out.json", []
+
+    def told(*_, **__):
+        seen.append(out.exists())
+        out.unlink(missing_ok=True)
+        return ""
+
+    monkeypatch.setattr(evaluation.Predictions, "to_text", told)
+    monkeypatch.setattr(evaluation, "summary_text", told)
+    monkeypatch.setattr(audit, "to_text", told)
+    monkeypatch.setattr(type(cost.study(toy.network((16, 16, 3), 3), 1, (16, 16, 3))), "to_text", told)
+    for command in (
+        ["predict", model, folder / "test"], ["evaluate", model, "--data", folder, "--split", "all"],
+        ["data", "check", folder], ["profile-model", model],
+    ):  # fmt: skip
+        cli.main([*map(str, command), "--json", str(out)])
+    assert seen == [True] * 4
+
+
+def test_outputs_take_nothing_s_place(model, folder, tmp_path, capsys):
+    copy, image = tmp_path / "m.keras", tmp_path / "tiles" / "a.png"
+    for suffix in (".keras", ".json"):
+        shutil.copy(model.with_suffix(suffix), copy.with_suffix(suffix))
+    shutil.copytree(next((folder / "test").iterdir()), tmp_path / "tiles")
+    next((tmp_path / "tiles").iterdir()).rename(image)
+    (tmp_path / "link.csv").symlink_to(copy)
+    before = {path: path.read_bytes() for path in (copy, copy.with_suffix(".json"), image)}
+    for arguments, words in (
+        (["--json", copy.with_suffix(".json")], "is the model's card and would be overwritten"),
+        (["--csv", tmp_path / "tiles" / ".." / "m.md"], "is the model's card"),
+        (["--csv", tmp_path / "link.csv"], "is the model and"),
+        (["--csv", image], "is a file that is read"),
+        (["--json", tmp_path / "a", "--csv", tmp_path / "." / "a"], "named for another output, too,"),
+    ):
+        assert cli.main(["predict", *map(str, (copy, image, *arguments))]) == 2
+        assert words in capsys.readouterr().err
+    assert cli.main(["predict", *map(str, (copy, tmp_path / "tiles", "--json", image))]) == 2
+    assert "is an image of a folder that is read" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_screen_may_be_named_as_a_file(model, folder, monkeypatch, capfd):
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "/dev" and access(path, mode))
+    assert cli.main(["predict", str(model), str(folder / "test"), "--json", "/dev/stdout"]) == 0
+    assert '"abstain_below": null' in capfd.readouterr().out
+
+
+def test_predict_and_map_hand_their_options_on(model, folder, tmp_path, monkeypatch):
+    from tfproject import evaluation, tools
+
+    given = {}
+
+    def recorder(name, answer=None):
+        def call(*arguments, **options):
+            given[name] = (arguments, options)
+            if answer is None:
+                raise UserError("That is enough.")
+            return answer
+
+        return call
+
+    predictions = evaluation.Predictions(("a.png",), ("red",), np.ones((1, 1), np.float32))
+    monkeypatch.setattr(evaluation, "predict_files", recorder("predict", predictions))
+    monkeypatch.setattr(tools, "explain_files", recorder("explain"))
+    monkeypatch.setattr(tools, "map_scene", recorder("map"))
+    options = ["--abstain-below", "0.7", "--views", "8", "--precision", "mixed_bfloat16"]
+    assert cli.main(["predict", str(model), str(folder / "test"), *options, "--explain", str(tmp_path / "maps")]) == 2
+    (saved, paths), options = given["predict"]
+    assert len(paths) == 30 and options == {"abstain_below": 0.7, "views": 8} and saved.precision == "mixed_bfloat16"
+    assert given["explain"][0] == (saved, predictions, tmp_path / "maps")
+
+    options = ["--nodata", "-9999", "--value-range", "0", "2750", "--bands", "3", "2", "1", "--views", "2"]
+    options += ["--stride", "8", "--batch-size", "5"]
+    assert cli.main(["map", str(model), str(tmp_path / "scene.tif"), *options]) == 2
+    (saved, scene, directory), options = given["map"]
+    assert (scene, directory) == (tmp_path / "scene.tif", tmp_path / "scene-map")
+    assert options == {"no_data": -9999, "value_range": [0, 2750], "bands": [3, 2, 1], "views": 2, "stride": 8,
+                       "batch_size": 5}  # fmt: skip
+    assert cli.main(["map", str(model), str(scene), "--out", str(tmp_path / "there")]) == 2
+    assert given["map"][0][2] == tmp_path / "there" and given["map"][1]["value_range"] is None
 
 
 def test_images_of_several_sizes_are_told_and_brought_to_one(folder, tmp_path, capsys):
@@ -177,8 +276,17 @@ def test_a_network_of_ones_own_images_has_limits_of_its_own_and_needs_two_classe
                  "--augment", "flip", "--image-size", "8", "8"]  # fmt: skip
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "report.html").write_text("a page of something else")
-    assert cli.main([*arguments, "--data", str(folder), "--run-dir", str(tmp_path / "run")]) == 0
-    assert "cannot be used and is left out, such as" in (said := capsys.readouterr()).err and "broken.jpg" in said.err
+    shutil.copytree(folder, tmp_path / "synthetic")  # which generated images are called
+    broken = tmp_path / "synthetic" / "train" / "red" / "broken.jpg"
+    broken.rename(broken.with_name(os.fsdecode(b"broken\xff.jpg")))
+    run_it = [*arguments, "--data", str(tmp_path / "synthetic"), "--run-dir", str(tmp_path / "run")]
+    assert cli.main(run_it) == 2
+    assert "holds report.html and no recipe.json" in capsys.readouterr().err
+    assert (tmp_path / "run" / "report.html").read_text() == "a page of something else"
+    (tmp_path / "run" / "report.html").unlink()
+    assert cli.main(run_it) == 0
+    assert "cannot be used and is left out, such as" in (said := capsys.readouterr()).err
+    assert r"broken\udcff.jpg" in said.err
     assert "Test accuracy" in said.out and "image/png" in (tmp_path / "run" / "report.html").read_text()
     card = json.loads((tmp_path / "run" / "model.json").read_text())
     told = " ".join(card["limits"])
@@ -190,6 +298,33 @@ def test_a_network_of_ones_own_images_has_limits_of_its_own_and_needs_two_classe
     assert cli.main([*arguments, "--data", str(tmp_path / "one"), "--run-dir", str(tmp_path / "other")]) == 2
     assert "has one class only, 'tiles'" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_class_without_a_training_image_is_named(folder, tmp_path, capsys):
+    root = tmp_path / "images"
+    shutil.copytree(folder, root)
+    for path in (root / "train" / "green").iterdir():
+        path.write_text("no image")
+    assert cli.main(["train", "--data", str(root), "--run-dir", str(tmp_path / "run"), "--profile", "quick"]) == 2
+    assert "images has no training image that can be used of green; add some" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_check_tells_what_is_wrong_with_a_set_that_cannot_be_split(folder, tmp_path, capsys):
+    root, out = tmp_path / "images", tmp_path / "audit.json"
+    shutil.copytree(folder / "train", root)
+    for number, path in enumerate(sorted((root / "green").iterdir())[1:]):
+        path.rename(root / "green" / os.fsdecode(b"\xff%d.png" % number))
+    for path in root.glob("green/*.png"):
+        if not path.name.startswith("train"):
+            path.write_text("no image")
+    assert cli.main(["data", "check", str(root), "--json", str(out)]) == 2
+    said = capsys.readouterr()
+    assert "'green' of images has 1 different images (39 more cannot be used)" in said.err
+    assert said.out.count("not an image") == 40 and "images of 16x16 pixels in 3 classes" in said.out
+    report = json.loads(out.read_text())
+    assert report["bad_image_count"] == 40 and report["totals"]["green"] == 1
+    assert "too few for each split" in report["refused"]
 
 
 def test_data_check_counts_and_lists(folder, tmp_path, capsys):
@@ -257,6 +392,19 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1].startswith("tfproject: interrupted") and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("command, kept", [("serve", False), ("data", False), ("train", True), ("map", True)])
+def test_an_interrupted_command_says_what_is_left(command, kept, monkeypatch, capfd):
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(cli, "_ENDING", threading.Lock())
+    with pytest.raises(SystemExit):
+        cli._interrupted(command)
+    errors = capfd.readouterr().err
+    assert ("what is finished is kept" in errors) == kept and ("nothing to go on from" in errors) != kept
 
 
 def test_a_study_hands_its_options_to_the_tasks(tmp_path, monkeypatch):

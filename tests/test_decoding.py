@@ -129,6 +129,8 @@ def test_16_bit_grey_png(tmp_path):
     assert np.array_equal(image, np.stack([values // 257] * 3, axis=-1))
     assert image.min() == 0 and image.max() == 255
     assert decode_image(path, (8, 8)).shape == (8, 8, 3)
+    Image.fromarray(values // 7).save(path)
+    assert "16-bit values that are all below a quarter" in reason_of(path)
 
 
 def test_16_bit_grey_big_endian_tiff(tmp_path):
@@ -169,10 +171,13 @@ def test_16_bit_colours(tmp_path):
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    rows = b"".join(b"\0" + row.tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", 5, 6, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert np.array_equal(decode_image(png), values >> 8)
+    def png(values):
+        rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
+        header = struct.pack(">IIBBBBB", 5, 6, 16, 2, 0, 0, 0)
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+    assert np.array_equal(decode_image(png(values)), values >> 8)
+    assert "16-bit values that are all below a quarter" in reason_of(png(values // 7))
     for planar in (1, 2):
         path = tmp_path / f"{planar}.tif"
         tifffile_like(path, values.astype("<u2"), planar)

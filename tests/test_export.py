@@ -63,6 +63,15 @@ def test_an_export_says_what_keras_says(model, tmp_path, format):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_what_an_interrupted_export_left_goes_and_nothing_else_does(model, tmp_path):
+    for name in (".tiny.onnx.x1y2z3" + export.TEMPORARY, ".tiny.onnx.mine", ".other.onnx.x1" + export.TEMPORARY):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model").touch()
+    export_model(model, tmp_path / "tiny.onnx", "onnx")
+    left = {".tiny.onnx.mine", ".other.onnx.x1" + export.TEMPORARY}
+    assert set(os.listdir(tmp_path)) == left | {"tiny.onnx", "tiny.onnx.json"}
+
+
 @pytest.mark.parametrize("spoilt", ["weights", "nan"])
 def test_an_export_that_differs_is_refused_and_removed(model, tmp_path, monkeypatch, spoilt):
     original = keras.Model.export

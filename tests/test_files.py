@@ -27,6 +27,12 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     assert found == ["content"] and not pipe.is_file()
 
 
+def test_what_utf_8_cannot_hold_is_escaped(tmp_path):
+    name = os.fsdecode(b"t\xff\xc3\xa4.png")
+    write_atomically(tmp_path / "page.html", f"<p>{name}</p>")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "<p>t\\udcff\u00e4.png</p>"
+
+
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         write_atomically(tmp_path, "content")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tfproject import data
 from tfproject.data import folders
+from tfproject.data.decoding import decode_images
 from tfproject.data.folders import read_folder
 from tfproject.errors import UserError
 
@@ -89,9 +90,48 @@ def test_a_class_may_be_called_train(tmp_path):
 def test_one_enclosing_folder_is_passed_through(tmp_path):
     write_classes(tmp_path / "2750")
     write_image(tmp_path / "preview.png")
-    pets = read_folder(tmp_path)
+    with pytest.warns(UserWarning, match=r"lie in 2750/, which is taken for the folder that holds .* \(cat, dog\)"):
+        pets = read_folder(tmp_path)
     assert pets.class_names == ("cat", "dog") and pets.splits["all"].names[0] == "cat/cat_0.png"
     assert list(reasons(pets)) == ["preview.png"]
+
+
+def test_a_class_whose_images_lie_deeper_is_not_split_without_a_word(tmp_path, recwarn):
+    write_classes(tmp_path / "one" / "cats", ("2020", "2021"))
+    assert read_folder(tmp_path / "one").class_names == ("2020", "2021")
+    assert "lie in cats/" in str(recwarn.pop().message)
+    read_folder(tmp_path / "one", name="known")  # whose layout is known
+    read_folder(tmp_path / "one" / "cats")
+    assert not recwarn
+
+
+def test_what_is_passed_over_is_told(tmp_path, recwarn):
+    write_classes(tmp_path / "pets", ("cat", "dog", "cow"))
+    (tmp_path / "pets" / "README.md").write_text("beside the classes")
+    (tmp_path / "pets" / "cat" / ".hidden.heic").write_text("hidden")
+    read_folder(tmp_path / "pets")
+    assert not recwarn
+    for image in (tmp_path / "pets" / "dog").iterdir():
+        image.rename(image.with_suffix(".heic"))
+    for image in (tmp_path / "pets" / "cow").iterdir():
+        image.write_text("no image")
+    (tmp_path / "pets" / "empty").mkdir()
+    (tmp_path / "pets" / "cat" / "notes").write_text("no image")
+    write_zip(tmp_path / "pets.zip", tmp_path / "pets")
+    for source in ("pets", "pets.zip"):
+        assert set(np.unique(read_folder(tmp_path / source).splits["all"].labels)) == {0}
+        told = str(recwarn.pop().message)
+        assert "(4: .heic, none)" in told and "no image can be used of the folders cow, dog, empty" in told
+        assert told.endswith(".") and "\n" not in told and not recwarn
+        read_folder(tmp_path / source, name="known")
+        assert not recwarn
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.jfif", "a.JPE"])
+def test_rarer_extensions(tmp_path, name):
+    write_classes(tmp_path)
+    Image.new("RGB", (12, 10)).save(tmp_path / "cat" / name, "GIF" if name.endswith("gif") else "JPEG")
+    assert f"cat/{name}" in read_folder(tmp_path).splits["all"].names
 
 
 def test_bad_files_are_listed_and_the_rest_is_read(tmp_path):
@@ -132,6 +172,28 @@ def test_image_size(tmp_path):
     with pytest.raises(UserError, match=r"differ in size.*10x12 and 20x30.*image_size"):
         read_folder(tmp_path)
     assert read_folder(tmp_path, image_size=(8, 9)).image_shape == (8, 9, 3)
+
+
+def test_sizes_are_compared_before_all_is_decoded(tmp_path, monkeypatch):
+    decoded = []
+
+    def decode(sources, size=None):
+        decoded.append(len(sources))
+        return decode_images(sources, size)
+
+    monkeypatch.setattr(folders, "decode_images", decode)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for i in range(20):
+        write_image(tmp_path / "cat" / f"{i}.png", size=(12, 10))
+    Image.new("RGB", (10, 12)).save(tmp_path / "cat" / "turned.jpg", exif=turned)
+    whole = (tmp_path / "cat" / "0.png").read_bytes()
+    (tmp_path / "cat" / "broken.png").write_bytes(whole[:16] + (40).to_bytes(4) * 2 + whole[24:-20])
+    assert len(read_folder(tmp_path).splits["all"]) == 21 and decoded == [2, 22]  # a header alone says nothing
+    write_image(tmp_path / "dog" / "large.png", size=(30, 20))
+    with pytest.raises(UserError, match="differ in size"):
+        read_folder(tmp_path)
+    assert decoded[2:] == [3]
 
 
 @pytest.mark.parametrize("content", ["nothing", "files", "broken"])
@@ -256,11 +318,12 @@ def test_without_train_the_classes_come_from_what_there_is(tmp_path):
 
 @pytest.mark.parametrize("names", [("Train", "VAL", "Test"), ("training", "valid", "testing")])
 @pytest.mark.parametrize("inside", ["", "set"])
-def test_folders_of_splits_have_several_names(tmp_path, names, inside):
+def test_folders_of_splits_have_several_names(tmp_path, recwarn, names, inside):
     for name in names:
         for colour in ("red", "blue"):
             write_image(tmp_path / inside / name / colour / f"{name}.png")
     found = read_folder(tmp_path)
+    assert not recwarn
     assert list(found.splits) == ["train", "val", "test"] and found.class_names == ("blue", "red")
     assert not found.bad_images and all(len(split) == 2 for split in found.splits.values())
     write_image(tmp_path / inside / "validation" / "red" / "more.png")

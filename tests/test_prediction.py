@@ -246,6 +246,8 @@ class TestFindImages:
         found = find_images([tmp_path / "b" / "2.JPG", tmp_path, str(tmp_path / "odd.dat")])
         assert [str(path.relative_to(tmp_path)) for path in found] == ["b/2.JPG", "a/x/3.tif", "b/1.png", "odd.dat"]
         assert find_images([tmp_path / "b", tmp_path / "a" / ".." / "b"]) == find_images([tmp_path / "b"])
+        with pytest.warns(UserWarning, match=r"what their names end with \(1, such as notes.txt\)"):
+            assert find_images(str(tmp_path / "b")) == find_images(tmp_path / "b")  # one path, not its letters
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(UserError, match="absent") as error:

@@ -11,10 +11,12 @@ import subprocess
 import sys
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
 from tfproject import cli
+from tfproject.data.decoding import decode_image
 from tfproject.data.synthetic.tiles import land_cover
 from tfproject.report import readme
 
@@ -160,8 +162,14 @@ def test_the_page_is_served(folder):
 
 def test_the_model_is_used_without_the_package(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    exec(BLOCKS[0], {})
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)  # which each way to resize changes
+    Image.fromarray(noise).save(folder / "tile.png", exif=turned)
+    there = {}
+    exec(BLOCKS[0], there)
     assert "0." in capsys.readouterr().out
+    np.testing.assert_array_equal(there["tile"], decode_image(folder / "tile.png", (64, 64)))
 
 
 def test_the_library_is_used_from_python(folder, monkeypatch, capsys):

@@ -96,6 +96,13 @@ def test_a_class_with_too_few_images_is_named(count):
     assert "\n" not in str(caught.value)
 
 
+def test_images_of_it_that_cannot_be_used_are_counted():
+    bad = tuple(BadImage(name, "damaged") for name in ("b/1.png", "train/b/2.png", "a/b.png"))
+    image_set = dataclasses.replace(make_set(all=make_split([50, 1])), bad_images=bad)
+    with pytest.raises(UserError, match=r"'b' of toy has 1 different images \(2 more cannot be used\)"):
+        splits.stratified_holdout(image_set)
+
+
 def test_twins_do_not_count_as_different_images():
     split = make_split([50, 20])
     images = split.images.copy()
@@ -130,7 +137,7 @@ def test_own_keeps_three_splits():
 
 
 def test_own_needs_train_and_test():
-    with pytest.raises(UserError, match="toy has no train and no test split of its own .it has: all.*holdout"):
+    with pytest.raises(UserError, match="has no train and no test split of its own .it has: all.*holdout.*--split all"):
         splits.own(make_set(all=make_split([50, 50])))
     with pytest.raises(UserError, match="no test split"):
         splits.own(make_set(train=make_split([50, 50])))

@@ -69,6 +69,23 @@ def test_what_cannot_be_trained_leaves_the_directory_free(toy_set, tmp_path, cha
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 
+@pytest.mark.parametrize("name", ["model.keras", "metrics.json", "checkpoints"])
+def test_files_of_others_are_not_replaced(toy_set, tmp_path, name):
+    (tmp_path / name).write_text("of another")
+    (tmp_path / "environment.json").write_text("{}")  # all that a run may have left before its recipe
+    with pytest.raises(UserError, match=f"holds {name} and no recipe.json") as error:
+        training.fit(toy.network, toy_set, RECIPE, tmp_path, progress=False)
+    assert str(error.value).endswith(".") and (tmp_path / name).read_text() == "of another"
+
+
+def test_names_that_are_no_utf_8(toy_set, tmp_path):
+    names = (os.fsdecode(b"t\xff.png"), *toy_set.train.names[1:])
+    odd = Split(toy_set.train.images, toy_set.train.labels, names)
+    odd = dataclasses.replace(toy_set, splits={**toy_set.splits, "train": odd})
+    run = training.fit(toy.network, odd, dataclasses.replace(RECIPE, epochs=1), tmp_path / "run", progress=False)
+    assert run.finished
+
+
 def test_images_too_small_for_a_network_are_told(toy_set, tmp_path):
     small = {name: Split(split.images[:, :6, :6], split.labels, split.names) for name, split in toy_set.splits.items()}
     recipe = dataclasses.replace(RECIPE, augment=())

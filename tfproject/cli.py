@@ -312,15 +312,41 @@ def build_parser():
 
 
 def _check_outputs(arguments):
-    """Before hours of computing rather than after: the files that shall be written have a folder."""
-    for path in (getattr(arguments, "csv", None), getattr(arguments, "json", None)):
-        if not path:
+    """Before hours of computing rather than after: what shall be written has a folder, and takes nothing's place."""
+    outputs = [*filter(None, (getattr(arguments, "csv", None), getattr(arguments, "json", None)))]
+    if not outputs:
+        return
+    from tfproject.data.folders import has_image_extension
+    from tfproject.files import is_device
+
+    read = _read_files(arguments)
+    for path in outputs:
+        if is_device(path) and not path.is_dir():
             continue
+        place = pathlib.Path(os.path.realpath(path))
+        if path.is_file() and has_image_extension(path) and read.keys() & set(place.parents):
+            read[place] = "an image of a folder that is read"
+        if place in read and not path.is_dir():
+            raise UserError(f"{path} is {read[place]} and would be overwritten; name another file.")
+        read[place] = "named for another output, too,"
         if not path.absolute().parent.is_dir():
             raise UserError(f"{path} cannot be written: there is no folder {path.parent}; make it, or name another.")
         if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
             why = "it is a folder" if path.is_dir() else f"the folder {path.parent} may not be written to"
             raise UserError(f"{path} cannot be written: {why}; name another.")
+
+
+def _read_files(arguments):
+    """{the path of a file that the command reads or that belongs to one: what it is}."""
+    found = {}
+    named = [getattr(arguments, name, None) for name in ("data", "name", "data_dir", "paths", "images")]
+    paths = [path for item in named if item for path in (item if isinstance(item, list) else [item])]
+    found |= {pathlib.Path(os.path.realpath(path)): "a file that is read" for path in paths if os.path.exists(path)}
+    model = pathlib.Path(getattr(arguments, "model", None) or "")
+    if model.is_file():
+        found |= {model.with_suffix(suffix).resolve(): "the model's card" for suffix in (".json", ".md")}
+        found[model.resolve()] = "the model"
+    return found
 
 
 def _check_publishing(arguments, name):
@@ -351,11 +377,11 @@ def _load_options(arguments):
     }  # fmt: skip
 
 
-def _load(arguments, name, image_size=None):
+def _load(arguments, name, image_size=None, part=None):
     from tfproject import data
 
     options = _load_options(arguments)
-    return data.load(name, split=options.pop("split_method"), image_size=image_size, **options)
+    return data.load(name, split=options.pop("split_method"), image_size=image_size, part=part, **options)
 
 
 def _load_for(arguments, saved):
@@ -364,11 +390,13 @@ def _load_for(arguments, saved):
     from tfproject.data.catalog import warn_of_bad_images
 
     if arguments.split == "all":
-        if arguments.split_files or arguments.split_method:
-            raise UserError("--split all takes every image; leave out --split-files and --split-method.")
+        if arguments.split_files or arguments.split_method or arguments.seed or arguments.on_overlap != "warn":
+            raise UserError(
+                "--split all takes every image; leave out --split-files, --split-method, --seed and --on-overlap."
+            )
         images = data.load_all(arguments.data, arguments.data_dir, saved.image_size, arguments.on_bad_image)
     else:
-        images = _load(arguments, arguments.data, saved.image_size)
+        images = _load(arguments, arguments.data, saved.image_size, part=arguments.split)
     warn_of_bad_images(images)
     card = saved.card.get("data", {})
     whole_test = arguments.split == "test" and all(
@@ -530,21 +558,32 @@ def _data_prepare(arguments):
 def _data_check(arguments):
     import json
 
+    from tfproject import data
     from tfproject.data import audit
     from tfproject.files import write_atomically
 
     files = audit.audit_files(arguments.name) if pathlib.Path(arguments.name).is_dir() else None
+    refused = None
     try:
-        report = audit.audit(_load(arguments, arguments.name, arguments.image_size))
+        try:
+            images = _load(arguments, arguments.name, arguments.image_size)
+        except UserError as error:  # perhaps it can be read and only not be split, so that what it holds can be told
+            refused = error.with_traceback(None)  # which holds the images
+            images = data.load_all(arguments.name, arguments.data_dir, arguments.image_size, arguments.on_bad_image)
     except UserError:
         if files:  # what they are like may be the very reason
             print(*audit.files_to_text(files), sep="\n")
-        raise
+        raise refused from None
+    report = audit.audit(images)
     if files:
         report["files"] = files
-    print(audit.to_text(report))
+    if refused:
+        report["refused"] = str(refused)
     if arguments.json:
         write_atomically(arguments.json, json.dumps(report, indent=1) + "\n")
+    print(audit.to_text(report, most_bad=audit.LIST_LIMIT))
+    if refused:
+        raise refused
 
 
 def _evaluate(arguments):
@@ -559,13 +598,13 @@ def _evaluate(arguments):
     scores = evaluation.evaluate(
         saved.model, images.splits[arguments.split], saved.class_names, views=arguments.views
     )  # fmt: skip
-    print(f"{images.name}, {arguments.split}; split: {images.split_method}")
-    print(evaluation.summary_text(scores))
     if arguments.json:
         data = {"name": images.name, "split": images.split_method, "part": arguments.split,
                 "sha256": images.fingerprint,
                 "bad_images": [dataclasses.asdict(bad) for bad in images.bad_images]}  # fmt: skip
         write_atomically(arguments.json, json.dumps(scores.to_json() | {"data": data}, indent=1) + "\n")
+    print(f"{images.name}, {arguments.split}; split: {images.split_method}")
+    print(evaluation.summary_text(scores))
 
 
 def _report(arguments):
@@ -586,8 +625,7 @@ def _predict(arguments):
         saved, paths, views=arguments.views, abstain_below=arguments.abstain_below
     )
     seconds = time.perf_counter() - start
-    print(predictions.to_text())
-    print(f"{len(paths):,} files in {seconds:.1f} s ({len(paths) / seconds:.0f} files/s)")
+    # Before the screen, which `| head` may close.
     if arguments.csv:
         predictions.to_csv(arguments.csv)
     if arguments.json:
@@ -596,6 +634,9 @@ def _predict(arguments):
         from tfproject import tools
 
         tools.explain_files(saved, predictions, arguments.explain)
+    print(predictions.to_text())
+    print(f"{len(paths):,} files in {seconds:.1f} s ({len(paths) / seconds:.0f} files/s)")
+    if arguments.explain:
         print(f"Heat maps: {arguments.explain}")
     if not len(predictions):
         raise UserError(f"None of the {len(predictions.bad)} files could be read; the reasons are above.")
@@ -663,9 +704,9 @@ def _profile_model(arguments):
     model = cost.load_model(arguments.model)
     table = cost.study(model, arguments.batch, default_input_shape(model), measure=arguments.measure)
     reasons = cost.explain(table)
-    print(table.to_text(), *(textwrap.fill(text, 120) for text in reasons), sep="\n\n")
     if arguments.json:
         write_atomically(arguments.json, json.dumps(table.to_json() | {"reasons": reasons}, indent=1) + "\n")
+    print(table.to_text(), *(textwrap.fill(text, 120) for text in reasons), sep="\n\n")
 
 
 def main(argv=None):
@@ -673,6 +714,9 @@ def main(argv=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.showwarning = lambda message, *_: print(f"tfproject: warning: {message}", file=sys.stderr)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file's name need not be valid in any encoding
     arguments = build_parser().parse_args(argv)
     try:
         with _ended_by_interrupt(arguments.command):
@@ -694,7 +738,8 @@ def main(argv=None):
     return 0
 
 
-AT_ONCE = ("evaluate", "predict", "export", "profile-model", "report")  # these write at their end alone
+# These write at their end alone, or nothing.
+AT_ONCE = ("data", "evaluate", "predict", "export", "serve", "profile-model", "report")
 _ENDING = threading.Lock()
 
 

@@ -11,18 +11,20 @@ from tfproject.errors import UserError
 def write_atomically(path, content):
     """Write bytes or text so that a reader sees the old file or the new one, never a part, even after a power cut.
 
-    A link stays and what it leads to is replaced; a device such as /dev/stdout is written to.
+    A link stays and what it leads to is replaced; a device such as /dev/stdout is written to. Text becomes UTF-8; what
+    that cannot hold, as the bytes of a file name, is written as escapes.
 
     Raises:
         UserError: if the file cannot be written; what was there before is still there.
     """
     path = pathlib.Path(path)
     if isinstance(content, str):
-        content = content.encode()
+        content = content.encode(errors="backslashreplace")
     temporary = None
     try:
-        if path.exists() and (not path.is_file() or path.is_relative_to("/dev")):
-            with open(path, "wb") as file:  # a folder refuses
+        if is_device(path):
+            # The screen's own place in its file, and not the file's beginning; a folder refuses.
+            with open(os.dup(1) if str(path) == "/dev/stdout" else path, "wb") as file:
                 file.write(content)
             return
         path = pathlib.Path(os.path.realpath(path))
@@ -42,6 +44,11 @@ def write_atomically(path, content):
                 "and has room."
             ) from error
         raise
+
+
+def is_device(path):
+    """Whether a path is written to and never replaced: a device, a pipe, /dev/stdout wherever it leads."""
+    return path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
 
 
 def mode_of(path):

@@ -1,6 +1,7 @@
 """Archives from the network: from the first source that has the right file, by its SHA-256, or a quick refusal."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import tempfile
@@ -152,18 +153,22 @@ def _response(url, archive, seconds):
 
 def _fetch(url, archive, goal, stall_seconds):
     """One download, verified and moved to its goal; returns what went wrong, or ""."""
+    import fcntl
+
     import requests
     from tqdm import tqdm
 
     part = None
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(goal)
         with (
             _response(url, archive, stall_seconds) as (response, reason),
             tempfile.NamedTemporaryFile(dir=goal.parent, prefix=goal.name, suffix=".part", delete=False) as stream,
             tqdm(total=archive.size, desc=goal.name, unit="B", unit_scale=True, disable=None) as progress,
         ):
             part = Path(stream.name)
+            fcntl.flock(stream, fcntl.LOCK_EX)  # held until the process ends, however it ends
             if reason:
                 return reason
             digest, received = hashlib.sha256(), 0
@@ -187,6 +192,16 @@ def _fetch(url, archive, goal, stall_seconds):
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def _remove_left_over(goal):
+    """Parts of downloads that were interrupted: no process holds them."""
+    import fcntl
+
+    for part in goal.parent.glob(f"{glob.escape(goal.name)}*.part"):
+        with contextlib.suppress(OSError), open(part, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def _in_words(error, seconds):

@@ -178,11 +178,12 @@ def _reason(error):
     return str(error) or type(error).__name__
 
 
-def to_text(report):
+def to_text(report, most_bad=TEXT_LIMIT):
     """The report as a table and short lists, for a terminal.
 
     Args:
         report: what `audit` gave; the key "files", if it is there, holds what `audit_files` gave.
+        most_bad: bad images to name, `LIST_LIMIT` at most.
     """
     height, width = report["image_size"]
     ratio = report["imbalance_ratio"]
@@ -198,8 +199,8 @@ def to_text(report):
     if "files" in report:
         lines += files_to_text(report["files"])
     lines.append(f"unreadable or unusable: {report['bad_image_count']}")
-    lines += [f"  {bad['name']}: {bad['reason']}" for bad in report["bad_images"][:TEXT_LIMIT]]
-    lines += _rest_line(report["bad_image_count"])
+    lines += [f"  {bad['name']}: {bad['reason']}" for bad in report["bad_images"][:most_bad]]
+    lines += _rest_line(report["bad_image_count"], most_bad)
     exact = report["exact_duplicates"]
     lines.append(
         f"exact duplicates: {exact['images']} images in {exact['groups']} groups,"
@@ -249,12 +250,12 @@ def _places(images):
     return " = ".join(f"{image['name']} ({image['split']}, {image['class']})" for image in images)
 
 
-def _rest(count):
-    return f" and {count - TEXT_LIMIT} more" if count > TEXT_LIMIT else ""
+def _rest(count, shown=TEXT_LIMIT):
+    return f" and {count - shown} more" if count > shown else ""
 
 
-def _rest_line(count):
-    return [f" {_rest(count)}"] if count > TEXT_LIMIT else []
+def _rest_line(count, shown=TEXT_LIMIT):
+    return [f" {_rest(count, shown)}"] if count > shown else []
 
 
 def _differ(images, key):

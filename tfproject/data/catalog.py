@@ -58,6 +58,7 @@ def load(
     image_size=None,
     on_bad_image="list",
     on_overlap="warn",
+    part=None,
 ):
     """An image set with the splits train, val and test.
 
@@ -74,6 +75,8 @@ def load(
         image_size: (height, width) to bring all images to; None for the set's own size (160x160 for buildings).
         on_bad_image: "list", images that cannot be used stand in `bad_images`; "fail", they are an error.
         on_overlap: what to do with images that two splits hold: "warn", "drop" or "fail".
+        part: the one split that is looked at; where a folder has that split of its own, and no train or no test, and
+            no `split` is asked for, it is taken as it is.
 
     Returns:
         An ImageSet.
@@ -92,6 +95,9 @@ def load(
     image_set = read(name, data_dir, image_size)
     if image_set.bad_images and on_bad_image == "fail":
         raise UserError(_bad_images_in_words(image_set))
+    lacking = {"train", "test"} - image_set.splits.keys()
+    if part in image_set.splits and lacking and split is None:
+        return splits.check_overlap(image_set, on_overlap)
     own_default = "own" if {"train", "test"} & image_set.splits.keys() else "holdout"
     split = split or DEFAULT_SPLITS.get(str(name), own_default)
     if split == "files":
@@ -212,7 +218,7 @@ def warn_of_bad_images(image_set):
         first = image_set.bad_images[0]
         warnings.warn(
             f"{len(image_set.bad_images)} of what {image_set.name} holds cannot be used and is left out, such as "
-            f"{first.name}: {first.reason}; `tfproject data check` lists all.", stacklevel=3
+            f"{first.name}: {first.reason}; `tfproject data check` names more of them.", stacklevel=3
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tfproject.errors import UserError
 
 MAX_PIXELS = 100_000_000
 MASK_SHARE = 0.9  # of pixels that are wholly transparent or not at all, from which on a band is transparency
+DARK = 64  # of 255: 16 bits that never reach it are measurements, say reflectances times 10,000, and no picture
 GEOTIFF_TAGS = {33550, 33922, 34264, 34735}  # pixel scale, tie points, transformation, keys
 
 # Named, because Pillow would otherwise offer a file to every plug-in it has, one of which starts Ghostscript.
@@ -39,9 +40,10 @@ def decode_image(source, size=None):
     """One image as RGB.
 
     The EXIF orientation is applied, transparent parts are laid on white, 16-bit grey values v become v // 257. Of the
-    16-bit colours of a PNG file the upper 8 bits are taken; those of georeferenced TIFF files, and 16-bit colours of
-    any TIFF file, which may be reflectances of any range, are refused. What a georeferenced TIFF calls transparency is
-    one only if nearly every pixel is either in or out: GDAL calls the fourth of four bands so whatever it is.
+    16-bit colours of a PNG file the upper 8 bits are taken. Refused are 16 bits that all are nearly black, those of
+    georeferenced TIFF files, and 16-bit colours of any TIFF file: they may be reflectances of any range. What a
+    georeferenced TIFF calls transparency is one only if nearly every pixel is either in or out: GDAL calls the fourth
+    of four bands so whatever it is.
 
     Args:
         source: a path, or the bytes of an image file.
@@ -101,6 +103,31 @@ def decode_images(sources, size=None):
     return images, dict(sorted(bad.items()))
 
 
+def sizes_in_headers(sources):
+    """(height, width) of each image as its header and its EXIF orientation say, of which nothing is decoded.
+
+    Args:
+        sources: as `decode_images` takes them.
+
+    Returns:
+        A list; None for what has no readable header.
+    """
+    with _pillow_as_we_need_it():
+        return [_size_in_header(source) for source in sources]
+
+
+def _size_in_header(source):
+    try:
+        source = source() if callable(source) else source
+        if not isinstance(source, bytes) and not os.path.isfile(source):  # opening a named pipe would wait for ever
+            return None
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            turned = Image.Image.getexif(image).get(0x0112, 1) in (5, 6, 7, 8)  # PNG's own getexif decodes the image
+            return image.size if turned else image.size[::-1]
+    except Exception:  # Pillow's readers raise nearly anything on a damaged header
+        return None
+
+
 def resize(image, size):
     """A uint8 image (h, w, 3) at another size (height, width), bilinear with antialiasing."""
     height, width = size
@@ -147,7 +174,13 @@ def _decode_stream(stream, size):
             if pixels_in_memory(image) > MAX_PIXELS:
                 raise UnreadableImage(_too_large(f"{image.width} x {image.height}"))
             _check_depth(image)
+            deep = _has_16_bits(image)
             pixels = _to_rgb(ImageOps.exif_transpose(_without_false_alpha(image)))
+        if deep and pixels.max() < DARK:
+            raise UnreadableImage(
+                "16-bit values that are all below a quarter of 65,535 and would be nearly black: their range is not "
+                "known; save it with 8 bits, or give it to `tfproject map` if it is a scene"
+            )
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
@@ -199,6 +232,12 @@ def _check_depth(image):
         raise UnreadableImage(
             f"{kind}, whose range is not known; save it with 8 bits, or give it to `tfproject map` if it is a scene"
         )
+
+
+def _has_16_bits(image):
+    """Whether an open image has 16 bits a sample; of colours Pillow tells it nowhere but in how a PNG is to be read."""
+    colours = image.format == "PNG" and any("16" in str(tile[3]) for tile in image.tile)
+    return colours or image.mode.startswith("I;16")
 
 
 def _too_large(found):

@@ -15,16 +15,17 @@ import functools
 import os
 import re
 import stat
+import warnings
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tfproject.data.decoding import UnreadableImage, decode_images
+from tfproject.data.decoding import UnreadableImage, decode_images, sizes_in_headers
 from tfproject.data.image_set import BadImage, ImageSet, Origin, Split
 from tfproject.errors import UserError
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 SPLIT_NAMES = ("train", "val", "test")
 # What else folders of splits are called, in any case; several of one meaning are refused.
 SPLIT_FOLDERS = {name: name for name in SPLIT_NAMES} | {
@@ -34,13 +35,16 @@ ANNOTATION = "annotation.txt"
 # A member of a zip is read into memory whole; more than this is not an image within decoding.MAX_PIXELS.
 MAX_MEMBER_BYTES = 512 * 1024 * 1024
 BESIDE = "lies beside the class folders, not in one of them"
+HEADERS = 1000  # images, evenly from all of a set, whose sizes are compared before any is decoded
+SIZES = 8  # of which an image is decoded, to be sure that they differ
 
 
 def read_folder(root, name=None, image_size=None):
     """An image set from a folder or a zip, in either of this module's layouts.
 
     A zip is read where it is, nothing is unpacked. Hidden files and files without an image's extension are passed over;
-    every other file that cannot be used is listed in `bad_images`.
+    every other file that cannot be used is listed in `bad_images`. Of a set without a known name, a warning tells of
+    files that are passed over, of folders without any image that can be used, and of an enclosing folder.
 
     Args:
         root: the folder's or the zip's path.
@@ -56,9 +60,17 @@ def read_folder(root, name=None, image_size=None):
             in size and no `image_size` is given.
     """
     root = Path(root)
-    files, bad = _without_enclosing_folder(*_list_files(root))
+    files, bad, others = _list_files(root)
+    files, bad, enclosing = _without_enclosing_folder(files, bad)
     labelled, class_names, bad = _labelled_images(root, files, bad)
+    if enclosing and name is None and "all" in labelled:  # of folders of splits it is plain
+        warnings.warn(
+            f"All images of '{root}' lie in {enclosing}, which is taken for the folder that holds the classes "
+            f"({_first(class_names)}); if {enclosing} is a class itself, put its images directly into it.", stacklevel=2
+        )  # fmt: skip
     splits, unreadable = _decode_splits(root, files, labelled, class_names, image_size)
+    if name is None:
+        _warn_of_what_is_missing(root, others, [enclosing + path for part in splits.values() for path in part.names])
     own_name = root.resolve().stem if root.is_file() else root.resolve().name
     return ImageSet(
         name=name or own_name,
@@ -74,7 +86,8 @@ def has_image_extension(path):
     return PurePosixPath(path).suffix.lower() in IMAGE_EXTENSIONS
 
 
-# Listing: both kinds of root become a dict from relative path to what `decode_images` takes, and one of bad files.
+# Listing: both kinds of root become a dict from relative path to what `decode_images` takes, one of bad files, and a
+# set of the other files and of the folders, whose paths end with a slash.
 
 
 def _list_files(root):
@@ -88,7 +101,7 @@ def _list_files(root):
 
 
 def _list_directory(root):
-    files, bad = {}, {}
+    files, bad, others = {}, {}, set()
     inside = os.path.realpath(root)
 
     def refuse(error):
@@ -102,19 +115,22 @@ def _list_directory(root):
             elif os.path.islink(os.path.join(directory, folder)):
                 folders.remove(folder)
                 bad[relative + folder] = "a link to a folder; links to folders are not followed"
+        others.update(f"{relative}{folder}/" for folder in folders)
         for file in names:
             path = os.path.join(directory, file)
-            if file.startswith(".") or not (has_image_extension(file) or file == ANNOTATION):
+            if file.startswith("."):
                 continue
-            if os.path.islink(path) and os.path.commonpath([inside, os.path.realpath(path)]) != inside:
+            if not (has_image_extension(file) or file == ANNOTATION):
+                others.add(relative + file)
+            elif os.path.islink(path) and os.path.commonpath([inside, os.path.realpath(path)]) != inside:
                 bad[relative + file] = "a link that leads out of the folder"
             else:
                 files[relative + file] = path
-    return files, bad
+    return files, bad, others
 
 
 def _list_zip(root):
-    files, bad = {}, {}
+    files, bad, others = {}, {}, set()
     try:
         archive = zipfile.ZipFile(root)
     except (OSError, zipfile.BadZipFile) as error:
@@ -124,9 +140,11 @@ def _list_zip(root):
         *folders, file = path.replace("\\", "/").split("/")
         if any(part.startswith(".") and part != ".." for part in (*folders, file)) or "__MACOSX" in folders:
             continue
+        if not _leads_out(path):
+            others.update("/".join(folders[:depth]) + "/" for depth in range(1, len(folders) + 1))
         if not (has_image_extension(file) or file == ANNOTATION):
-            continue
-        if _leads_out(path):
+            others.add(path)
+        elif _leads_out(path):
             bad[path] = "a path that leads out of the folder"
         elif stat.S_ISLNK(member.external_attr >> 16):
             bad[path] = "a link; links in a zip are not followed"
@@ -137,7 +155,7 @@ def _list_zip(root):
             bad[path] = "more than once in the zip"
         else:
             files[path] = functools.partial(_read_member, archive, member)
-    return files, bad
+    return files, bad, others
 
 
 def _read_member(archive, member):
@@ -153,17 +171,48 @@ def _leads_out(path):
 
 
 def _without_enclosing_folder(files, bad):
-    """Goes down while everything lies in one folder that is no class, as in EuroSAT's zip in `2750/`."""
+    """Goes down while everything lies in one folder that is no class, as in EuroSAT's zip in `2750/`.
+
+    Returns:
+        (files, bad, the folder's path with a slash at its end; empty if there is none).
+    """
+    enclosing = ""
     while True:
         inner = [path for path in files if "/" in path]
         tops = {path.split("/")[0] for path in inner}
         holds_folders = all(path.count("/") >= 2 or path.endswith("/" + ANNOTATION) for path in inner)
         if len(tops) != 1 or not holds_folders or _split_of(*tops) or ANNOTATION in files:
-            return files, bad
-        start = len(tops.pop()) + 1
+            return files, bad, enclosing
+        start = len(top := tops.pop()) + 1
+        enclosing += f"{top}/"
         bad = {(path[start:] if path.startswith(inner[0][:start]) else path): reason for path, reason in bad.items()}
         bad.update((path, BESIDE) for path in files if path not in inner)
         files = {path[start:]: files[path] for path in inner}
+
+
+def _warn_of_what_is_missing(root, others, used):
+    """A warning of files that are passed over for their extension, and of folders of which no image is used."""
+    holding = {""}
+    for folder in {path.rpartition("/")[0] for path in used}:
+        parts = folder.split("/")
+        holding.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    empty = sorted(
+        path[:-1] for path in others
+        if path.endswith("/") and path[:-1] not in holding and path[:-1].rpartition("/")[0] in holding
+    )  # fmt: skip
+    files = [path for path in others if "/" in path and not path.endswith("/")]  # beside the folders: notes, licences
+    told = []
+    if files:
+        endings = sorted({PurePosixPath(path).suffix.lower() or "none" for path in files})
+        told.append(f"files are passed over for what their names end with ({len(files):,}: {_first(endings)})")
+    if empty:
+        told.append(f"no image can be used of the folder{'s' * (len(empty) > 1)} {_first(empty)}")
+    if told:
+        warnings.warn(f"In '{root}' {', and '.join(told)}.", stacklevel=3)
+
+
+def _first(names):
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
 
 
 # Layouts: from the files to {split: [(path, class name)]} and more bad files.
@@ -310,6 +359,8 @@ def _annotation_lines(root, prefix, files):
 def _decode_splits(root, files, labelled, class_names, image_size):
     splits, unreadable, shapes = {}, {}, set()
     label_of = {name: label for label, name in enumerate(class_names)}
+    if image_size is None:
+        _check_sizes(root, [files[path] for rows in labelled.values() for path, _ in rows])
     for split, rows in labelled.items():
         images, bad = decode_images([files[path] for path, _ in rows], image_size)
         unreadable.update((rows[i][0], reason) for i, reason in bad.items())
@@ -319,11 +370,30 @@ def _decode_splits(root, files, labelled, class_names, image_size):
             raise UserError(f"'{root}' has no image in its split '{split}' that can be used{first}.")
         shapes.update(image.shape for image in images[: len(images) if image_size is None else 1])
         if len(shapes) > 1:
-            some = " and ".join(f"{height}x{width}" for height, width, _ in sorted(shapes)[:2])
-            raise UserError(
-                f"The images of '{root}' differ in size, such as {some} (height x width); "
-                "give an image_size (`--image-size`) to bring them to."
-            )
+            raise _differ_in_size(root, shapes)
         labels = np.array([label_of[class_name] for _, class_name in good], dtype=np.int64)
         splits[split] = Split(np.asarray(images), labels, tuple(path for path, _ in good))
     return splits, unreadable
+
+
+def _check_sizes(root, sources):
+    """Refuse images of several sizes before all are decoded: a folder of photos would fill the memory.
+
+    A header alone proves nothing, as the image may be damaged, so the first of each size is decoded.
+    """
+    sources = sources[:: -(-len(sources) // HEADERS) or 1]
+    first = {}
+    for source, size in zip(sources, sizes_in_headers(sources)):
+        first.setdefault(size, source)
+    if len(first) > 1:
+        shapes = {image.shape for image in decode_images(list(first.values())[:SIZES])[0]}
+        if len(shapes) > 1:
+            raise _differ_in_size(root, shapes)
+
+
+def _differ_in_size(root, shapes):
+    some = " and ".join(f"{height}x{width}" for height, width, _ in sorted(shapes)[:2])
+    return UserError(
+        f"The images of '{root}' differ in size, such as {some} (height x width); "
+        "give an image_size (`--image-size`) to bring them to."
+    )

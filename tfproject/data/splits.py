@@ -63,8 +63,8 @@ def own(image_set, seed=0, val_fraction=0.1):
     if missing:
         raise UserError(
             f"{image_set.name} has no {' and no '.join(missing)} split of its own (it has: "
-            f"{', '.join(image_set.splits)}); use the split 'holdout' (`--split-method holdout`), or lists "
-            "of names (`--split-files`)."
+            f"{', '.join(image_set.splits)}); use the split 'holdout' (`--split-method holdout`), lists of names "
+            "(`--split-files`) or, to evaluate, every image (`--split all`)."
         )
     if "val" in image_set.splits:
         splits, method = {name: image_set.splits[name] for name in NAMES}, "the set's own"
@@ -228,9 +228,12 @@ def _too_few(image_set, split):
     label_of = dict(zip(split.digests, split.labels.tolist()))
     sizes = np.bincount(list(label_of.values()), minlength=len(image_set.class_names))
     scarce = int(np.argmin(sizes))
+    name = image_set.class_names[scarce]
+    bad = sum(name in bad.name.split("/")[:-1] for bad in image_set.bad_images)
+    beside = f" ({bad} more cannot be used)" if bad else ""
     return UserError(
-        f"The class '{image_set.class_names[scarce]}' of {image_set.name} has {sizes[scarce]} different images, too "
-        "few for each split to get its share; add images of it, leave it out, or give lists of names."
+        f"The class '{name}' of {image_set.name} has {sizes[scarce]} different images{beside}, too few for each split "
+        "to get its share; add images of it, leave it out, or give lists of names."
     )
 
 

@@ -8,11 +8,12 @@ import io
 import json
 import os
 import pathlib
+import warnings
 
 import numpy as np
 
 from tfproject.data.decoding import decode_images
-from tfproject.data.folders import IMAGE_EXTENSIONS
+from tfproject.data.folders import IMAGE_EXTENSIONS, has_image_extension
 from tfproject.data.image_set import BadImage
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
@@ -134,7 +135,8 @@ def find_images(paths):
 
     Args:
         paths: files, taken as they are, and folders, searched with all below for files with an image's extension;
-            what is hidden (a name with a leading dot) is left out.
+            what is hidden (a name with a leading dot) is left out, and a warning tells of other files. One path alone
+            may be given as it is.
 
     Returns:
         A list of pathlib.Path, each file once; a folder's files sorted by name.
@@ -143,13 +145,19 @@ def find_images(paths):
         UserError: if a path does not exist, a folder cannot be read or it holds no image.
     """
     found = {}
-    for path in map(pathlib.Path, paths):
+    for path in map(pathlib.Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
         if path.is_dir():
-            images = sorted(_images_below(path))
+            files = sorted(_files_below(path))
+            images = [file for file in files if has_image_extension(file)]
             if not images:
                 raise UserError(
                     f"The folder {path} holds no image ({' '.join(IMAGE_EXTENSIONS)}); give one that does, or files."
                 )
+            if others := [file for file in files if not has_image_extension(file)]:
+                warnings.warn(
+                    f"In {path} files are left out for what their names end with ({len(others):,}, such as "
+                    f"{others[0].name}).", stacklevel=2
+                )  # fmt: skip
         elif os.path.lexists(path):
             images = [path]
         else:
@@ -291,7 +299,7 @@ def _decoded_batches(paths, size, batch_size):
         reader.shutdown(cancel_futures=True)
 
 
-def _images_below(folder):
+def _files_below(folder):
     def unreadable(error):
         reason = error.strerror or error
         raise UserError(f"The folder {error.filename} cannot be read ({reason}); leave it out, or let it be read.")
@@ -300,7 +308,7 @@ def _images_below(folder):
     for current, subfolders, names in os.walk(folder, onerror=unreadable):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and pathlib.Path(name).suffix.lower() in IMAGE_EXTENSIONS:
+            if not name.startswith("."):
                 yield pathlib.Path(current, name)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import resource
 
+from tfproject.data.tfds_sets import EUROSAT_ORIGIN
 from tfproject.errors import UserError
 from tfproject.tasks import task5_eurosat
 from tfproject.tasks.task5_eurosat import LAND_COVER, SETS
@@ -48,6 +49,7 @@ def train_network(
             f"views is {recipe.views}, which only has a meaning with frozen_until, the last layer that is not trained; "
             "give that too, or leave views out."
         )
+    training.Run(directory).check_free("report.html", "audit.json")
     tiles = image_sets.load(
         SETS.get(data, data), split=split_method, split_files=split_files, seed=seed, data_dir=data_dir,
         on_bad_image=on_bad_image, on_overlap=on_overlap, image_size=image_size,
@@ -56,6 +58,12 @@ def train_network(
         raise UserError(
             f"{tiles.name} has one class only, '{tiles.class_names[0]}'; give a folder that holds a folder for each "
             "class."
+        )
+    present = set(tiles.train.labels.tolist())
+    if missing := [name for label, name in enumerate(tiles.class_names) if label not in present]:
+        raise UserError(
+            f"{tiles.name} has no training image that can be used of {', '.join(missing)}; add some, leave out those "
+            "classes, or see with `tfproject data check` what cannot be used."
         )
     warn_of_bad_images(tiles)
     described = pathlib.Path(directory, "report.html").exists() and "test" in training.Run(directory).metrics
@@ -76,7 +84,8 @@ def train_network(
         test=test.to_json(),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     )
-    licence = "MIT" if tiles.name in (*SETS.values(), "synthetic") else "to be chosen by who trained it"
+    # By where they come from: a folder of anyone's may have a known name.
+    licence = "MIT" if tiles.origin.synthetic or tiles.origin == EUROSAT_ORIGIN else "to be chosen by who trained it"
     model_card.save(run, tiles, {"validation": 1, "test": 1}, _limits(tiles), licence)
     _write_report(run, tiles, checked)
     return run
@@ -84,7 +93,7 @@ def train_network(
 
 def _limits(tiles):
     """What a network trained on these images is not for, in sentences."""
-    if tiles.name == SETS["real"]:
+    if tiles.origin == EUROSAT_ORIGIN:
         by_place = "spatial" in tiles.split_method
         return (*task5_eurosat.LIMITS, task5_eurosat.SPLIT_LIMITS["spatial" if by_place else "random"])
     from tfproject.report import model_card

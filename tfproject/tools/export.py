@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ FORMATS = {
     "tflite": ("litert", ".tflite", "TensorFlow Lite (LiteRT), for phones and small computers"),
     "savedmodel": ("tf_saved_model", "", "a folder for TensorFlow Serving and others"),
 }
+TEMPORARY = ".exported"  # how the folder's name ends in which an export is put together
 TOLERANCE = 1e-4  # of a probability
 STEPS = (1, 5, 16)  # images a call, again and again: the number must be free
 
@@ -80,8 +82,10 @@ def export_model(saved_model, path, format, images=None, tolerance=TOLERANCE):
     if not len(images) or images.shape[1:] != (*saved_model.image_size, 3):
         size = "x".join(map(str, saved_model.image_size))
         raise UserError(f"The images have the shape {images.shape}; give some of {size} pixels and 3 colours.")
+    for left in path.absolute().parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
+        shutil.rmtree(left, ignore_errors=True)  # of an export that was interrupted
     try:
-        folder = tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.")
+        folder = tempfile.TemporaryDirectory(TEMPORARY, f".{path.name}.", path.absolute().parent)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); name a folder that can be.") from error
     with folder:

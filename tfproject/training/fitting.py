@@ -96,6 +96,7 @@ def _fit(run, build_model, image_set, recipe, strategy, resume, profile, progres
         if run.finished:
             return run
     else:
+        run.check_free()
         if strategy != "single":
             recipe = _without_xla(recipe)
         measured = build_model, image_shape
@@ -214,11 +215,12 @@ def _fingerprints(build_model, image_set, recipe):
     network = {"name": json.loads(config)["config"]["name"], "sha256": hashlib.sha256(config.encode()).hexdigest()}
     if recipe.frozen_until:
         network["frozen"] = freezing.frozen_digest(freezing.freeze_until(model, recipe.frozen_until))
+    names = "\n".join(map(str, image_set.train.names))  # of files, which need not be valid UTF-8
     return {
         "network": network,
         # The fingerprint does not know the order of the training images, from which batches are drawn.
         "data": {"name": image_set.name, "split": image_set.split_method, "sha256": image_set.fingerprint,
-                 "order": hashlib.sha256("\n".join(map(str, image_set.train.names)).encode()).hexdigest()[:16]},
+                 "order": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16]},
     }
 
 

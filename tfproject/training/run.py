@@ -71,6 +71,8 @@ def held_when_free(path):
 
 # What tells of a run without its weights, as results are published; with the last, a run is finished.
 RECORD = ("recipe.json", "environment.json", "history.csv", "metrics.json")
+# What a run replaces, and has written only after its recipe.json.
+LATER = ("checkpoints", "history.csv", "metrics.json", "model.keras", "model.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,22 @@ class Run:
         if not all(isinstance(found.get(key), dict) for key in ("asked", "data")):
             raise _damaged(self.directory / "recipe.json", ValueError())
         return found | {"asked": Recipe().to_json() | found["asked"]}  # a field may be younger than the run
+
+    def check_free(self, *more):
+        """Refuse a directory that is no run's and holds files that a run would replace.
+
+        Args:
+            *more: names of such files beside those of every run.
+
+        Raises:
+            UserError: if it does.
+        """
+        there = [name for name in (*LATER, *more) if (self.directory / name).exists()]
+        if there and not self.started:
+            raise UserError(
+                f"{self.directory} holds {', '.join(there)} and no recipe.json: it is no run's, and these would be "
+                "replaced; name another directory, or move them."
+            )
 
     def lock(self):
         """A context in which no other process can train this run. Raises InUse if one does."""
