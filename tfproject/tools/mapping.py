@@ -148,7 +148,7 @@ def map_scene(
                 if _says(directory / "windows.json", identity):
                     _remove_windows(directory)  # killed between the last file and this
                 return SceneMap(directory, finished, 0, 0.0)
-            _check_foreign(directory, identity)
+            _check_foreign(directory)
             start = time.perf_counter()
             computed, windows = _classify_windows(
                 directory, identity, saved_model, scene, grid, views, batch_size, progress
@@ -282,10 +282,10 @@ def _check_targets(directory, scene):
             raise UserError(f"{scene.path} would be overwritten by the map's {target.name}; name another directory.")
 
 
-def _check_foreign(directory, identity):
-    """Refuse to overwrite what is not known to be a map's: there is no map.json and no beginning of this map."""
+def _check_foreign(directory):
+    """Refuse to overwrite what is not known to be a map's: there is no map.json and no beginning of a map."""
     there = [name for name in FILES if (directory / name).exists()]
-    if there and "map.json" not in there and not _says(directory / "windows.json", identity):
+    if there and "map.json" not in there and not (directory / "windows.bin").exists():
         raise UserError(
             f"{directory} holds {' and '.join(there)}, which no map.json tells to be a map's and which would be "
             "overwritten; name another directory, or move them."
