@@ -24,15 +24,15 @@ _STATES = {
     "sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adagrad": 1, "lion": 1,
     "adam": 2, "adamw": 2, "adamax": 2, "nadam": 2, "adadelta": 2, "ftrl": 2, "lamb": 2,
 }  # fmt: skip
-NAMES = (*_STATES, "muon")
+NAMES = tuple(_STATES)
 
 
 def find(optimizer):
     """The memory of an optimiser.
 
     Args:
-        optimizer: one of `NAMES` ("sgd" has no momentum, "momentum" is SGD with it, "muon" is Muon for matrices and
-            convolution kernels and Adam for the rest), or a keras.optimizers.Optimizer, of whose options note is taken.
+        optimizer: one of `NAMES` ("sgd" has no momentum, "momentum" is SGD with it), or a keras.optimizers.Optimizer,
+            Muon too, of whose options note is taken.
 
     Returns:
         Optimizer.
@@ -42,8 +42,6 @@ def find(optimizer):
     """
     if isinstance(optimizer, str):
         name = optimizer.lower()
-        if name == "muon":
-            return Optimizer(name, lambda variable: 1 if len(variable.shape) in (2, 4) else 2, 5)
         if name in _STATES:
             return _plain(name, _STATES[name])
         raise UserError(f"The cost study does not know the optimiser '{optimizer}'; choose from {', '.join(NAMES)}.")

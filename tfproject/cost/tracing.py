@@ -55,7 +55,6 @@ class Call:
         operation: the keras.layers.Layer or keras.Operation.
         kind: what `kinds.kind_of` says of it: its type's name, or None where the study does not know the type.
         inputs, outputs: Tensors.
-        own_operations: types of the TensorFlow operations that it ran itself, not in a layer it called.
         first, last: it made operations number first to last - 1 of the graph.
         arguments: (args, kwargs) with a keras.KerasTensor for each tensor, to call it again.
     """
@@ -65,7 +64,6 @@ class Call:
     kind: str | None
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    own_operations: tuple[str, ...]
     first: int
     last: int
     arguments: tuple
@@ -151,6 +149,17 @@ def _first_sentence(error):
 
 
 def input_specs(model, batch_size, input_shape):
+    """What the model is called with.
+
+    Args:
+        model, batch_size, input_shape: see `trace`.
+
+    Returns:
+        A tf.TensorSpec for each input, its shape with the batch.
+
+    Raises:
+        UserError: if the sizes of the inputs are not known, or there are not so many inputs.
+    """
     known = list(getattr(model, "inputs", None) or ())
     shapes = [tuple(x.shape[1:]) for x in known]
     dtypes = [tf.as_dtype(x.dtype) for x in known] or None
@@ -224,8 +233,8 @@ class _Recorder:
         types = [operation.type for operation in self.graph.get_operations()]
         count = {}
         for note in self.notes:
-            own = tuple(types[i] for i in note["own"] if i < len(types) and types[i] not in FREE_OPERATIONS)
-            if note["kind"] is None and note["has_children"] and not own:
+            computes = any(types[i] not in FREE_OPERATIONS for i in note["own"] if i < len(types))
+            if note["kind"] is None and note["has_children"] and not computes:
                 continue
             number = count[id(note["operation"]), note["name"]] = (
                 count.get((id(note["operation"]), note["name"]), 0) + 1
@@ -235,7 +244,7 @@ class _Recorder:
                 operation=note["operation"], kind=note["kind"],
                 inputs=tuple(self.tensor(x) for x in note["inputs"]),
                 outputs=tuple(self.tensor(y) for y in note["outputs"]),
-                own_operations=own, first=note["first"], last=note["last"],
+                first=note["first"], last=note["last"],
                 arguments=keras.tree.map_structure(_without_value, note["arguments"]),
             )  # fmt: skip
 
