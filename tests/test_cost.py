@@ -1,3 +1,4 @@
+import collections
 import json
 import math
 import time
@@ -9,8 +10,10 @@ import tensorflow as tf
 from keras import layers as L
 
 from tfproject import cost, models
-from tfproject.cost import activations, kinds, optimizers, tracing
+from tfproject.cost import activations, kinds, optimizers, timing, tracing
+from tfproject.cost.table import Machine
 from tfproject.errors import UserError
+from tfproject.training import batch_norm
 
 # Of each family of keras.applications the smallest; all of them: benchmarks/cost_against_profiler.py.
 APPLICATIONS = {
@@ -469,20 +472,98 @@ def test_tracing_changes_nothing():
         np.testing.assert_array_equal(old, np.array(variable))
 
 
-def test_measuring_changes_nothing_and_the_first_trained_layer_computes_one_gradient():
-    image = keras.Input((32, 32, 32))
-    x = keras.layers.Conv2D(32, 3, padding="same", name="first")(image)
-    x = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(x))
-    model = keras.Model(image, keras.layers.Conv2D(32, 3, padding="same", name="second")(x))
+def operations_run(function):
+    """How many TensorFlow operations of each type what the function gives depends on."""
+    graph = tf.function(function, autograph=False).get_concrete_function().graph
+    left, seen = [tensor.op for tensor in graph.outputs], {}
+    while left:
+        operation = left.pop()
+        if operation.name not in seen:
+            seen[operation.name] = operation.type
+            left += [tensor.op for tensor in operation.inputs]
+    return collections.Counter(seen.values())
+
+
+def test_measuring_changes_nothing_and_times_what_a_training_step_computes(monkeypatch):
+    image = keras.Input((8, 8, 3))
+    x = L.Conv2D(4, 3, padding="same", name="first")(image)
+    x = L.Dropout(0.5)(L.BatchNormalization(name="norm")(x))
+    model = keras.Model(image, L.Conv2D(4, 3, padding="same", name="second")(x))
     before = [np.array(v) for v in model.variables]
-    less = []
-    for _ in range(3):  # as other load can fall on one of them
-        rows = {row.name: row for row in cost.study(model, 64, measure=True).rows}
-        assert rows["first"].forward_flops == rows["second"].forward_flops
-        less.append(rows["first"].backward_ms < 0.8 * rows["second"].backward_ms)  # has no gradient for its input
+    timed, in_graph = [], timing._in_graph
+
+    def noted(function):
+        timed.append(operations_run(function))
+        return in_graph(function)
+
+    monkeypatch.setattr(timing, "measure_machine", lambda: Machine(100, 10, 0))
+    monkeypatch.setattr(timing, "_in_graph", noted)
+    table = cost.study(model, 2, measure=True)
     for old, variable in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(old, np.array(variable))
-    assert any(less)
+    assert table.step_ms > 0 and all(row.step_ms > 0 for row in table.rows[1:])
+    first, norm, dropout, second, whole = zip(timed[::2], timed[1::2], strict=True)  # of each in use and its step
+    for used, step in (first, second, whole):
+        convolutions = 2 if used is whole[0] else 1
+        assert used["Conv2D"] == step["Conv2D"] == step["Conv2DBackpropFilter"] == convolutions
+        assert used["Conv2DBackpropFilter"] == 0
+    assert [step["Conv2DBackpropInput"] for _, step in (first, second, whole)] == [0, 1, 1]  # none for the image
+    assert norm[0]["SquaredDifference"] == 0 and norm[1]["SquaredDifference"] == 1  # the batch's variance
+    assert dropout[0]["RandomUniform"] == 0 and sum(dropout[1].values()) > sum(dropout[0].values())
+
+
+def test_what_a_caller_put_in_place_of_keras_own_is_timed_and_counted_alike(monkeypatch):
+    model = models.custom_cnn((32, 32, 3), 10)
+    plain = cost.study(model, 2)
+    batch_norm.fuse(model)
+    assert cost.study(model, 2) == plain
+    call = next(call for call in tracing.trace(model, 2).calls if call.kind == "BatchNormalization")
+    timed = []
+    monkeypatch.setattr(timing, "_in_graph", lambda function: timed.append(operations_run(function)) or function)
+    timing.measure_call(call.operation, call.arguments, True)
+    used, step = timed
+    assert used["FusedBatchNormV3"] == 0 and step["FusedBatchNormV3"] == step["FusedBatchNormGradV3"] == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "training", "backward"),
+    [
+        # 2 x 6 x 6 x 4 numbers of 27 products, two FLOPs each, for the kernel and again for the input; the bias's sum.
+        (lambda: L.Conv2D(4, 3, padding="same"), 0, 2 * 2 * 288 * 27 + 288),
+        (lambda: L.Conv2D(4, 3, padding="same", use_bias=False), 0, 2 * 2 * 288 * 27),
+        (lambda: L.Dense(5), 0, 2 * 2 * 360 * 3 + 360),
+        # The mean; difference, square and mean of it. Backward as TensorFlow differentiates these.
+        (lambda: L.BatchNormalization(), 4 * 216, 11 * 216),
+        (lambda: L.BatchNormalization(trainable=False), 0, 216),  # a product with the scale
+        (lambda: L.LayerNormalization(), 0, 17 * 216),
+        (lambda: L.MaxPooling2D(2), 0, 4 * 54 + 54),  # which of the four it was, and its gradient there
+        (lambda: L.ReLU(), 0, 216),
+        (lambda: L.Dropout(0.5), 4 * 216, 2 * 216),  # drawn, compared, chosen and scaled; chosen and scaled
+    ],
+)  # fmt: skip
+def test_flops_of_training_by_hand(layer, training, backward):
+    image = keras.Input((6, 6, 3))
+    x = L.Conv2D(3, 1)(image)  # trained, so that there is a gradient for the layer's input
+    row = cost.study(keras.Model(image, layer()(x)), 2).rows[-1]
+    assert (row.training_flops, row.backward_flops) == (training, backward)
+    assert row.step_flops == row.forward_flops + training + backward
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "same"}, {"padding": "same", "strides": 2}, {"padding": "same", "dilation_rate": 2},
+        {"padding": "same", "kernel_size": (2, 5)}, {"padding": "valid"},
+    ],
+)  # fmt: skip
+def test_multiply_adds_that_meet_padding(options):
+    layer = L.Conv2D(**{"filters": 2, "kernel_size": 3, "kernel_initializer": "ones", **options})
+    image = keras.Input((7, 8, 3))
+    model = keras.Model(image, layer(image))
+    row = cost.study(model, 2).rows[-1]
+    met = model(np.ones((2, 7, 8, 3), "float32")).numpy().sum()  # of ones, a sum of products is their number
+    assert row.multiply_adds - row.padding_multiply_adds == met
+    assert (row.padding_multiply_adds > 0) == (options["padding"] == "same")
 
 
 def test_rules_are_all_used_and_told():

@@ -3,8 +3,9 @@
 import collections
 import math
 
-from tfproject.cost.figures import family
+from tfproject.cost.growth import shown
 from tfproject.cost.memory import STEPPING
+from tfproject.cost.table import family
 from tfproject.cost.text import number, percent, size
 
 _TWO_GRADIENTS = (
@@ -12,6 +13,10 @@ _TWO_GRADIENTS = (
     "pass."
 )
 CHEAP, FEW = 0.02, 0.1  # parts up to which something has "hardly any" or "few" of a total
+# A layer is at the roof from half of it on, where nothing beside what the roof stands for can cost more than that does,
+# up to a tenth over it, by which timings of the same thing differ.
+AT_THE_ROOF = (0.5, 1.1)
+FASTER = 1.5  # times from which on layers count as faster than others
 _ONE_USE_A_POSITION = (
     "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D",
 )  # fmt: skip
@@ -35,7 +40,7 @@ def explain(table, scaling=None):
         _cheap(table, "activation"),
         _cheap(table, "pooling", _shrinking),
     ]
-    paragraphs += [_training(table), _time(table), *(_growth(scaling) if scaling else ()), _unknown(table)]
+    paragraphs += [_training(table), _time(table), *(_growth(scaling, table) if scaling else ()), _unknown(table)]
     return [paragraph for paragraph in paragraphs if paragraph]
 
 
@@ -66,19 +71,22 @@ def _activations(table):
     )
     end = list(stages)[-1]
     fewer = math.prod(largest) / math.prod(end)
-    more = max(row.output_shape[-1] for row in stages[end]) / max(row.output_shape[-1] for row in rows)
-    if depth == "early" and fewer > max(1, more):
+    channels, last_channels = (
+        {row.output_shape[-1] for row in stage if family(row.type) != "other"} for stage in (rows, stages[end])
+    )
+    more = max(last_channels, default=0) / max(channels, default=1)
+    alike = len(channels) == len(last_channels) == 1  # else which activation would be compared with which?
+    if depth == "early" and alike and fewer > max(1, more):
         channels = f"become {more:.3g} times more" if more > 1 else f"become {1 / more:.3g} times fewer"
         text += (
             f" An activation has a number for each position and channel: from there to the layers at {_times(end)} the "
             f"positions become {fewer:.0f} times fewer and the channels {channels if more != 1 else 'stay as many'}, "
             f"so an activation shrinks by a factor of {fewer / more:.0f}."
         )
-    makers = collections.Counter()
-    for row in rows:
-        makers[family(row.type)] += row.kept_bytes
+    makers = {name: sum(row.kept_bytes for row in made) for name, made in _by_family(rows).items()}
     if len(makers) > 1:
-        parts = (f"{name} {percent(part / held[largest])}" for name, part in makers.most_common())
+        shares = sorted(makers.items(), key=lambda item: -item[1])
+        parts = (f"{name} {percent(part / held[largest])}" for name, part in shares)
         text += f" By what made them, those tensors are of: {', '.join(parts)}."
     return text
 
@@ -121,10 +129,7 @@ def _arithmetic(table):
     total = table.totals["step_flops"]
     if not total:
         return None
-    families = collections.defaultdict(list)
-    for row in table.rows:
-        if row.step_flops:
-            families[family(row.type)].append(row)
+    families = _by_family(row for row in table.rows if row.step_flops)
     name, rows = max(families.items(), key=lambda item: sum(row.step_flops for row in item[1]))
     top = max(rows, key=lambda row: row.step_flops)
     plural = {"convolution": "convolutions"}.get(name, f"{name} layers")
@@ -167,32 +172,47 @@ def _cheap(table, name, particular=lambda rows: ""):
     )
     moved, forward = sum(row.bytes_moved for row in rows), sum(row.forward_flops for row in rows)
     if moved and forward:
-        intensity, top = (
-            forward / moved,
-            max((row for row in table.rows if row.intensity), key=lambda row: row.step_flops),
-        )
+        intensity = forward / moved
+        top = max((row for row in table.rows if row.intensity), key=lambda row: row.step_flops)
         text += f" It moves {size(moved)} for {number(forward)} FLOPs forward, {intensity:.2f} FLOPs a byte"
         if intensity < 2 and top.intensity > 10 * intensity:
-            text += f", where {top.name} has {top.intensity:.0f}: {_waiting(table, rows, moved)}"
+            text += f", where {top.name} has {top.intensity:.0f}: {_moving(table, name, rows)}"
         text += "."
     return text + particular(rows)
 
 
-def _waiting(table, rows, moved):
-    """Whether layers with little arithmetic wait for memory: by their times, where those were measured."""
-    if not table.machine or any(row.forward_ms is None for row in rows):
-        return "with so little arithmetic, memory is what it has to wait for"
-    seconds = sum(row.forward_ms for row in rows) / 1e3
-    rate, peak = moved / max(seconds, 1e-9) / 1e9, table.machine.gigabytes_per_second
-    if rate > peak:
-        return (
-            f"measured, it moves {rate:.0f} GB/s, more than the {peak:.0f} GB/s of a copy, as what it reads still "
-            "lies in the processor's cache: it waits for that, not for arithmetic"
-        )
-    text = f"measured, it moves {rate:.0f} GB/s of the {peak:.0f} GB/s that the machine copies"
-    if rate < 0.5 * peak:
+def _moving(table, name, rows):
+    """How fast layers with little arithmetic move their bytes, and what that says of what they wait for."""
+    rate = _gigabytes_per_second(rows)
+    if not table.machine or rate is None:
+        return "its bytes take longer to move than its FLOPs to compute"
+    peak, moved = table.machine.gigabytes_per_second, sum(row.bytes_moved for row in rows)
+    others = _by_family(row for row in table.rows if row.forward_ms and row.bytes_moved)
+    alike = [
+        (_gigabytes_per_second(theirs), other) for other, theirs in others.items()
+        if 0.5 <= sum(row.bytes_moved for row in theirs) / moved <= 2
+    ]  # fmt: skip
+    fastest, other = max(alike, default=(0, ""))
+    text = f"measured, it moves {rate:.0f} GB/s"
+    if fastest > FASTER * rate:
+        text += f" where {other} moves {fastest:.0f}, so these bytes, each moved once, do not explain its time"
+        return text + _PASSES if name == "normalisation" else text
+    if rate > AT_THE_ROOF[1] * peak:
+        return f"{text}, more than the {peak:.0f} GB/s of a copy, as what it reads still lies in the processor's cache"
+    text += f" of the {peak:.0f} GB/s that the machine copies"
+    if rate < AT_THE_ROOF[0] * peak:
         return f"{text}, so what it waits for are neither these bytes nor these FLOPs alone"
-    return f"{text}: it waits for memory, not for arithmetic"
+    return f"{text}, so it waits for memory more than for arithmetic"
+
+
+_PASSES = ": its separate operations make more passes over memory than one over its inputs and outputs"
+
+
+def _gigabytes_per_second(rows):
+    """At which layers move their inputs, outputs and parameters forward; None where one was not timed."""
+    if any(not row.forward_ms for row in rows):
+        return None
+    return sum(row.bytes_moved for row in rows) / sum(row.forward_ms for row in rows) / 1e6
 
 
 def _batch_statistics(rows):
@@ -232,82 +252,131 @@ def _training(table):
     ]
     (more, what), (less, other) = sorted(parts, reverse=True)
     text = (
-        f"A training step with {table.optimizer} takes {'at least' if memory.at_least else 'about'} "
-        f"{size(memory.total)} at its peak, in the {memory.moment}: {size(more)} "
+        f"A training step with {table.optimizer} is predicted to take {'at least' if memory.at_least else 'about'} "
+        f"{size(memory.total)} at its peak, in the {memory.when}: {size(more)} "
         f"({percent(more / memory.total)}) of it {what}, {size(less)} {other}."
     )
     if stepping:
-        return text + " A smaller batch would not help."
+        return text + (" A smaller batch would not help." if table.batch_size > 1 else "")
     return text + (" A smaller batch would take nearly proportionally less." if moment > 0.8 * memory.total else "")
 
 
 def _time(table):
-    """Where the measured time goes, and what bounds it."""
-    total = table.totals["forward_ms"] + table.totals["backward_ms"] if table.machine else 0
+    """Where a training step's measured time goes, and how near to the roof the layers come."""
+    total = table.totals["step_ms"] if table.machine else 0
     if not total:
         return None
-    machine, families = table.machine, collections.defaultdict(list)
-    for row in table.rows:
-        families[family(row.type)].append(row)
-    spent = {name: sum((r.forward_ms or 0) + (r.backward_ms or 0) for r in rows) for name, rows in families.items()}
+    machine, families = table.machine, _by_family(table.rows)
+    spent = {name: sum(row.step_ms or 0 for row in rows) for name, rows in families.items()}
     parts = (
         f"{name} {percent(spent[name] / total)} of the time for {_part(table, families[name], 'step_flops')} of FLOPs"
         for name in sorted(spent, key=spent.get, reverse=True)
         if spent[name] >= 0.005 * total
     )
-    bounds = collections.Counter(machine.bound(row) for row in table.rows if machine.bound(row))
-    text = (
-        f"Measured layer by layer, forward and backward take {total:.1f} ms: {', '.join(parts)}. The machine reached "
-        f"{machine.gflops:.0f} GFLOP/s in a matrix product and {machine.gigabytes_per_second:.1f} GB/s in a copy, so "
-        f"memory bounds what does fewer than {machine.ridge:.1f} FLOPs a byte: {bounds['memory']} of "
-        f"{bounds.total()} layers."
+    text = f"Measured layer by layer, forward and backward in training take {total:.1f} ms: {', '.join(parts)}."
+    if table.step_ms is not None:
+        rest = table.step_ms - total
+        text += (
+            f" The whole model at once takes {table.step_ms:.1f} ms, {abs(rest):.1f} ms ({percent(abs(rest) / total)}) "
+            f"{'more' if rest >= 0 else 'less'} than the layers by themselves."
+        )
+    text += (
+        f" The machine reached {machine.gflops:.0f} GFLOP/s in a matrix product and "
+        f"{machine.gigabytes_per_second:.1f} GB/s in a copy: the roof over what does fewer than {machine.ridge:.1f} "
+        f"FLOPs a byte is memory's, over the rest arithmetic's.{_under(machine, 'memory', table.rows)}"
+        f"{_under(machine, 'arithmetic', table.rows)}"
     )
     fast = [row for row in table.rows if row.gflops]
-    if fast:
-        best = max(fast, key=lambda row: row.gflops)
-        text += (
-            f" The fastest, {best.name}, reaches {percent(best.gflops / machine.gflops)} of the matrix product's speed."
+    return text + _fastest(max(fast, key=lambda row: row.gflops), machine) if fast else text
+
+
+def _under(machine, roof, rows):
+    """How many of the layers under a roof are at it forward, how many above and how many far below."""
+    parts = [(machine.of_roof(row), row) for row in rows if machine.roof(row) == roof and row.gflops]
+    if not parts:
+        return ""
+    low, high = AT_THE_ROOF
+    at, above, below = (
+        [row for part, row in parts if condition(part)]
+        for condition in (lambda part: low <= part <= high, lambda part: part > high, lambda part: part < low)
+    )
+    words = [f"{len(at)} reach{'es' * (len(at) == 1)} half of it or more"]
+    if above:
+        cache = "as what they read still lies in the processor's cache " * (roof == "memory")
+        words.append(f"{len(above)} lie{'s' * (len(above) == 1)} above it {cache}({_counted(above)})")
+    if below:
+        words.append(f"{len(below)} less than half, bound by neither roof ({_counted(below)})")
+    return f" Forward, of the {len(parts)} layers under {roof}'s roof {_joined(words)}."
+
+
+def _fastest(row, machine):
+    """What the fastest layer reaches of a matrix product's speed, and why it may be more than all of it."""
+    reached = row.gflops / machine.gflops
+    text = f" The fastest, {row.name}, reaches {percent(reached)} of the matrix product's speed."
+    if reached <= 1:
+        return text
+    padding = (row.padding_multiply_adds or 0) / (row.multiply_adds or 1)
+    if reached * (1 - padding) <= 1:
+        return (
+            f"{text} It is more than all of it as {percent(padding)} of its multiply-adds meet padding: they are "
+            "counted, and need not be computed."
         )
-        if best.gflops > machine.gflops:
-            text += " It is more than all of it because padding is counted as arithmetic, and hardly computed."
-    return text
+    return f"{text} The matrix product is one of one size, and other work may do better."
 
 
-_AXES = {
-    "batch_size": "the batch", "image_size": "the image's side", "width": "the width (channels of every layer)",
-    "depth": "the depth (convolutions a block)",
+_AXES = {  # and what one more of it is
+    "batch_size": ("the batch", "image"), "image_size": ("the image's side", "pixel of it"),
+    "width": ("the width (channels of every layer)", "width of 1"),
+    "depth": ("the depth (convolutions a block)", "convolution a block"),
 }  # fmt: skip
 _QUANTITIES = {
     "parameters": "parameters", "kept_bytes": "kept activations", "forward_flops": "FLOPs",
     "training_memory": "predicted peak memory", "measured_memory": "measured peak memory",
-    "step_ms": "measured time of a training step", "forward_ms": "measured forward time",
+    "step_ms": "measured ms of a training step", "forward_ms": "measured ms forward",
 }  # fmt: skip
 
 
-def _growth(scaling):
+def _growth(scaling, table):
     """How each axis makes the cost grow, and why."""
     for axis, points in scaling.points.items():
         first, last = points[0], points[-1]
+        called, one = _AXES.get(axis, (axis, "1"))
         grown = []
         for quantity, name in _QUANTITIES.items():
             if first.get(quantity) and last.get(quantity):
                 ratio = last[quantity] / first[quantity]
                 same = quantity == "parameters" and ratio == 1
-                power = scaling.exponent(axis, quantity)
-                grown.append("parameters stay as they are" if same else f"{name} x{ratio:.2f} (power {power:.2f})")
+                law = _law(scaling.law(axis, quantity), quantity, one)
+                grown.append("parameters stay as they are" if same else f"{name} x{ratio:.2f}{law}")
         yield (
-            f"Growing {_AXES.get(axis, axis)} from {first['value']:g} to {last['value']:g} "
-            f"({len(points)} points): {', '.join(grown)}."
-            + _growth_reason(axis, *(scaling.exponent(axis, q) for q in ("forward_flops", "kept_bytes", "parameters")))
+            f"Growing {called} from {first['value']:g} to {last['value']:g} ({len(points)} points): {', '.join(grown)}."
+            + _growth_reason(axis, scaling, any(row.type == "BatchNormalization" for row in table.rows))
         )
 
 
-def _growth_reason(axis, flops, kept, parameters):
-    """Why, where the powers are those that the reason gives."""
+def _law(law, quantity, one):
+    kind, amount = law or (None, None)
+    if kind == "each":
+        return f" ({shown(quantity, amount, sign=True)} for each further {one})"
+    return "" if kind is None else f" (power {amount:.2f})"
+
+
+def _growth_reason(axis, scaling, has_batch_norm):
+    """Why, where the points are those that the reason gives."""
+    counted = ("forward_flops", "kept_bytes", "parameters")
+    if axis == "depth":
+        if any(dict([scaling.law(axis, quantity) or ("", 0)]).get("each", 0) <= 0 for quantity in counted):
+            return ""
+        return (
+            " Each further layer a block adds the same weights, work and activations; to these come those of what is "
+            "there once: the first layer of each block, which has other channels in, and the dense ones."
+        )
+    flops, kept, parameters = (scaling.exponent(axis, quantity) for quantity in counted)
     if None in (flops, kept, parameters):
         return ""
     if axis == "batch_size" and abs(flops - 1) < 0.05 and abs(kept - 1) < 0.05:
-        return " Every image is computed and kept by itself, with the same weights."
+        joined = "; only BatchNorm's statistics join the images of a batch" * has_batch_norm
+        return f" Every image is computed and kept by itself, with the same weights{joined}."
     if axis == "image_size" and abs(flops - 2) < 0.15 and abs(kept - 2) < 0.15:
         dense = "; convolutions' weights do not, those of the first dense layer do." if parameters > 0.1 else "."
         return (
@@ -317,12 +386,6 @@ def _growth_reason(axis, flops, kept, parameters):
         return (
             " A weight joins a channel in and a channel out, so weights and work grow with the square, activations "
             "with the first power."
-        )
-    if axis == "depth" and flops > 0.4 and kept > 0.4:
-        faster = "; it has more channels in than the first of its block, so work grows faster." if flops > 1.2 else "."
-        return (
-            " Each further layer adds its own weights, work and activations; what does not repeat (first and dense "
-            f"layers) stays{faster}"
         )
     return ""
 
@@ -341,6 +404,22 @@ def _uses(row, table):
     if row.type in _ONE_USE_A_POSITION:
         return math.prod(row.output_shape[1:-1])
     return max(1, round(row.multiply_adds / row.parameters / table.batch_size))
+
+
+def _by_family(rows):
+    """A dict from a family's name to its rows, in their order."""
+    families = collections.defaultdict(list)
+    for row in rows:
+        families[family(row.type)].append(row)
+    return families
+
+
+def _counted(rows):
+    return ", ".join(f"{name} {len(own)}" for name, own in _by_family(rows).items())
+
+
+def _joined(words):
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _part(table, rows, field):

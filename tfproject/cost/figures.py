@@ -1,23 +1,12 @@
 """Figures of a cost table."""
 
+import itertools
+
 import numpy as np
 
+from tfproject.cost.table import FAMILIES, family
 from tfproject.report import style
 from tfproject.report.style import styled
-
-_FAMILIES = (
-    ("convolution", ("Conv",)),
-    ("dense", ("Dense", "Embedding")),
-    ("normalisation", ("BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm", "UnitNorm")),
-    ("activation", ("ReLU", "Activation", "ELU", "Softmax")),
-    ("pooling", ("Pooling",)),
-    ("other", ("",)),
-)  # fmt: skip
-
-
-def family(kind):
-    """The family of a layer's type: convolution, dense, normalisation, activation, pooling or other."""
-    return next(name for name, marks in _FAMILIES if any(mark in kind for mark in marks))
 
 
 @styled
@@ -63,7 +52,8 @@ def shares(table, most=24):
 def roofline(table):
     """Speed against arithmetic intensity of each measured layer, and the machine's roof.
 
-    The roof is that of tensors too large for the cache, and padding counts as arithmetic: a layer may lie above it.
+    The roof is that of tensors too large for the cache and of one matrix product, and padding counts as arithmetic: a
+    layer may lie above it.
 
     Args:
         table: a CostTable that was measured.
@@ -91,35 +81,48 @@ def roofline(table):
     axes.plot(span, [machine.attainable(i) for i in span], color=style.INK)
     axes.axvline(machine.ridge, color=style.GREY, linestyle=":", linewidth=1)
     kinds = [family(row.type) for row in rows]
-    for name, _ in _FAMILIES:
+    for name, _ in FAMILIES:
         mine = [i for i, kind in enumerate(kinds) if kind == name]
         if mine:
-            axes.scatter(
-                x[mine],
-                y[mine],
-                s=22,
-                color=_family_colour(name),
-                edgecolor="white",
-                linewidth=0.5,
-                label=name,
-                zorder=3,
-            )
-    for row in _apart(sorted(rows, key=lambda row: -row.forward_ms), most=5):
-        right = row.intensity > machine.ridge
-        axes.annotate(
-            _short(row.name), (row.intensity, row.gflops), (4 if right else 5, -10), textcoords="offset points",
-            fontsize=7, ha="right" if right else "left",
-        )  # fmt: skip
+            colour = _family_colour(name)
+            axes.scatter(x[mine], y[mine], s=22, color=colour, edgecolor="white", linewidth=0.5, label=name, zorder=3)
     axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity, FLOPs per byte", ylabel="GFLOP/s, forward")
     axes.set_ylim(bottom=y.min() / 2, top=machine.gflops * 2.5)
     axes.set_title(
-        f"{machine.gflops:.0f} GFLOP/s and {machine.gigabytes_per_second:.0f} GB/s: arithmetic is the bound from "
+        f"{machine.gflops:.0f} GFLOP/s and {machine.gigabytes_per_second:.0f} GB/s: the roof is arithmetic's from "
         f"{machine.ridge:.0f} FLOPs per byte on"
     )
     axes.grid()
     if rows:
         figure.legend(loc="outside lower left", ncols=6)
+    named = _apart(sorted(rows, key=lambda row: -row.forward_ms), most=5)
+    _label(axes, [(_short(row.name), row.intensity, row.gflops) for row in named], list(zip(x, y, strict=True)))
     return figure
+
+
+def _label(axes, labels, points):
+    """Name points, (name, x, y) each, with lines to where no name covers a point, the roof or another name."""
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # which lays the axes out
+    free_of = axes.transData.transform([*points, *axes.lines[0].get_xydata()])
+    pixels, named = axes.figure.dpi / 72, []
+    for name, x, y in labels:
+        line = {"arrowstyle": "-", "color": style.GREY, "lw": 0.6}
+        text = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=7, va="center", arrowprops=line)
+        width, height = text.get_window_extent().size
+        for distance, angle in itertools.product(range(10, 120, 5), range(-90, 270, 15)):
+            offset = distance * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+            right = offset[0] > -0.1
+            corner = axes.transData.transform((x, y)) + pixels * offset - (0 if right else width, height / 2)
+            box = Bbox.from_bounds(*corner, width, height).padded(8)
+            if axes.bbox.count_contains(box.corners()) == 4 and not (
+                box.count_contains(free_of) or box.count_overlaps(named)
+            ):
+                break
+        named.append(box)
+        text.xyann = offset
+        text.set_ha("left" if right else "right")
 
 
 def _apart(rows, most):
@@ -143,7 +146,7 @@ def _figure(size, columns=1, **options):
 
 
 def _family_colour(name):
-    return {"other": style.GREY}.get(name) or style.PALETTE[[n for n, _ in _FAMILIES].index(name)]
+    return {"other": style.GREY}.get(name) or style.PALETTE[[n for n, _ in FAMILIES].index(name)]
 
 
 def _colours(kinds):
@@ -154,7 +157,7 @@ def _legend(figure, kinds):
     from matplotlib.patches import Patch
 
     there = {family(kind) for kind in kinds}
-    patches = [Patch(color=_family_colour(name), label=name) for name, _ in _FAMILIES if name in there]
+    patches = [Patch(color=_family_colour(name), label=name) for name, _ in FAMILIES if name in there]
     figure.legend(handles=patches, loc="outside lower left", ncols=6)
 
 

@@ -72,6 +72,7 @@ class Work:
         counted: FLOPs of the forward pass that TensorFlow's profiler counts too.
         others: further FLOPs of the forward pass, by the name in `RULES` of why it does not.
         multiply_adds: those of the forward pass in convolutions and matrix products.
+        padding: those of them that meet a convolution's own padding.
         training: FLOPs that the forward pass has more in training.
         activation: the part of the backward pass that there is whenever there is one.
         to_inputs: its part that is there when something before the layer is trained.
@@ -83,6 +84,7 @@ class Work:
     counted: int = 0
     others: dict[str, int] = dataclasses.field(default_factory=dict)
     multiply_adds: int = 0
+    padding: int = 0
     training: int = 0
     activation: Backward = NOTHING
     to_inputs: Backward = NOTHING
@@ -166,52 +168,66 @@ def _applied(function, call):
     )  # fmt: skip
 
 
+def _linear(call, products, uncounted=None, padding=0, inner=None, scratch=0):
+    """The work of a layer of products with its weights, a bias and an activation function.
+
+    Args:
+        call: a tracing.Call.
+        products: multiply-adds of the forward pass.
+        uncounted: their FLOPs that the profiler does not count, by rule.
+        padding: those of them that meet padding.
+        inner, scratch: bytes that the gradient of the weights keeps inside, and that the backward pass needs.
+    """
+    uncounted, bias = uncounted or {}, call.output.size if call.operation.use_bias else 0
+    base = Work(
+        counted=bias + 2 * products - sum(uncounted.values()),
+        others=uncounted,
+        multiply_adds=products,
+        padding=padding,
+        to_inputs=Backward(2 * products, products),
+        to_weights=Backward(2 * products + bias, products, ("input",), inner or {}),
+        scratch=(0, scratch),
+    )
+    return _then(base, activations.find(call.operation.activation), call)
+
+
 @_rule("Conv1D", "Conv2D", "Conv3D")
 def _convolution(call):
-    layer, n = call.operation, call.output.size
-    products = n * math.prod(layer.kernel.shape[:-1])
-    bias = n if layer.use_bias else 0
-    grouped = {"grouped convolution": 2 * products} if layer.groups > 1 else {}
-    base = Work(
-        counted=bias + (0 if grouped else 2 * products),
-        others=grouped,
-        multiply_adds=products,
-        to_inputs=Backward(2 * products, products),
-        to_weights=Backward(2 * products + bias, products, ("input",)),
-    )
-    return _then(base, activations.find(layer.activation), call)
+    layer = call.operation
+    products = call.output.size * math.prod(layer.kernel.shape[:-1])
+    uncounted = {"grouped convolution": 2 * products} if layer.groups > 1 else {}
+    return _linear(call, products, uncounted, padding=products - _within_image(call, products))
+
+
+def _within_image(call, products):
+    """Those of a convolution's multiply-adds that meet its image, not its padding."""
+    layer = call.operation
+    if layer.padding != "same":
+        return products
+    first = 1 if layer.data_format == "channels_last" else 2
+    sizes = zip(call.inputs[0].shape[first:], layer.kernel_size, layer.strides, layer.dilation_rate, strict=False)
+    for side, kernel, stride, dilation in sizes:
+        places, reach = -(-side // stride), dilation * (kernel - 1)
+        before = max(0, (places - 1) * stride + reach + 1 - side) // 2
+        met = [i * stride - before + j * dilation for i in range(places) for j in range(kernel)]
+        products = products * sum(0 <= x < side for x in met) // len(met)
+    return products
 
 
 @_rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 def _transposed_convolution(call):
-    layer, n = call.operation, call.output.size
+    layer = call.operation
     filters, channels = layer.kernel.shape[-2:]
     area = math.prod(layer.kernel.shape[:-2])
     products = call.inputs[0].size // channels * area * channels * filters
-    bias = n if layer.use_bias else 0
-    known = 0 if call.kind == "Conv3DTranspose" else int(2 * n * area * channels / math.prod(layer.strides))
-    base = Work(
-        counted=bias + known,
-        others={"transposed convolution": 2 * products - known},
-        multiply_adds=products,
-        to_inputs=Backward(2 * products, products),
-        to_weights=Backward(2 * products + bias, products, ("input",)),
-    )
-    return _then(base, activations.find(layer.activation), call)
+    known = int(2 * call.output.size * area * channels / math.prod(layer.strides))
+    known = 0 if call.kind == "Conv3DTranspose" else known
+    return _linear(call, products, {"transposed convolution": 2 * products - known})
 
 
 @_rule("DepthwiseConv1D", "DepthwiseConv2D")
 def _depthwise_convolution(call):
-    layer, n = call.operation, call.output.size
-    products = n * math.prod(layer.kernel.shape[:-2])
-    bias = n if layer.use_bias else 0
-    base = Work(
-        counted=2 * products + bias,
-        multiply_adds=products,
-        to_inputs=Backward(2 * products, products),
-        to_weights=Backward(2 * products + bias, products, ("input",)),
-    )
-    return _then(base, activations.find(layer.activation), call)
+    return _linear(call, call.output.size * math.prod(call.operation.kernel.shape[:-2]))
 
 
 @_rule("SeparableConv1D", "SeparableConv2D")
@@ -219,31 +235,13 @@ def _separable_convolution(call):
     layer, n = call.operation, call.output.size
     middle = n // layer.filters * math.prod(layer.depthwise_kernel.shape[-2:])
     products = middle * math.prod(layer.depthwise_kernel.shape[:-2]) + n * layer.pointwise_kernel.shape[-2]
-    bias = n if layer.use_bias else 0
-    base = Work(
-        counted=2 * products + bias,
-        multiply_adds=products,
-        to_inputs=Backward(2 * products, products),
-        to_weights=Backward(
-            2 * products + bias, products, ("input",), {"after the depthwise part": middle * call.output.itemsize}
-        ),
-        scratch=(0, middle * call.output.itemsize),
-    )
-    return _then(base, activations.find(layer.activation), call)
+    between = middle * call.output.itemsize
+    return _linear(call, products, inner={"after the depthwise part": between}, scratch=between)
 
 
 @_rule("Dense")
 def _dense(call):
-    layer, n = call.operation, call.output.size
-    products = n * call.inputs[0].shape[-1]
-    bias = n if layer.use_bias else 0
-    base = Work(
-        counted=2 * products + bias,
-        multiply_adds=products,
-        to_inputs=Backward(2 * products, products),
-        to_weights=Backward(2 * products + bias, products, ("input",)),
-    )
-    return _then(base, activations.find(layer.activation), call)
+    return _linear(call, call.output.size * call.inputs[0].shape[-1])
 
 
 @_rule("Embedding")

@@ -3,10 +3,12 @@
 import dataclasses
 import math
 
+import keras
+
 from tfproject.cost import memory, optimizers
 from tfproject.cost.retention import retention
 from tfproject.cost.table import CostTable, Row
-from tfproject.cost.tracing import trace
+from tfproject.cost.tracing import as_model_input, input_specs, trace
 
 
 def study(model, batch_size=1, input_shape=None, optimizer="adam", measure=False):
@@ -22,7 +24,9 @@ def study(model, batch_size=1, input_shape=None, optimizer="adam", measure=False
         input_shape: shape of the input without the batch, such as (224, 224, 3); a list of shapes for several inputs.
             Needed where the model leaves a size open.
         optimizer: a name of `optimizers.NAMES` or a Keras optimiser.
-        measure: also time every layer by itself, and the machine. On the machine's devices, as it is loaded now.
+        measure: also time every layer by itself, the whole model, and the machine. On the machine's devices, as it is
+            loaded now, and with the operations that the layers run as they are: what a caller has put in place of
+            Keras' own is timed, while arithmetic and memory are counted as those of Keras' own.
 
     Returns:
         CostTable.
@@ -43,24 +47,33 @@ def study(model, batch_size=1, input_shape=None, optimizer="adam", measure=False
     left = [variable for variable in model.weights if id(variable) not in seen]
     if left:
         rows.append(_row_of_unused(left, chosen, seen))
-    machine = None
+    machine = step_ms = None
     if measure:
-        from tfproject.cost import timing
-
-        machine = timing.measure_machine()
-        offset = len(traced.inputs)
-        before = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
-        for number, call in enumerate(traced.calls):
-            to_inputs = any(tensor.origin in kept.trained for tensor in call.inputs)
-            forward, backward = timing.measure_call(call, bool(kept.backwards[number]), to_inputs, machine.call_ms)
-            rows[offset + number] = dataclasses.replace(rows[offset + number], forward_ms=forward, backward_ms=backward)
-        for variable, value in before:  # BatchNorm's averages, which timing its training has moved
-            variable.assign(value)
+        machine, times, step_ms = _measure(model, traced, kept, input_specs(model, batch_size, input_shape))
+        for number, (forward, step) in enumerate(times, start=len(traced.inputs)):
+            rows[number] = dataclasses.replace(rows[number], forward_ms=forward, step_ms=step)
     return CostTable(
         model=model.name, batch_size=batch_size, input_shapes=tuple(tensor.shape for _, tensor in traced.inputs),
         optimizer=chosen.name, rows=tuple(rows), training_memory=memory.predict(traced, kept, model, chosen),
-        machine=machine,
+        machine=machine, step_ms=step_ms,
     )  # fmt: skip
+
+
+def _measure(model, traced, kept, specs):
+    """(the Machine; milliseconds of each call, forward and step; milliseconds of the whole model's step)."""
+    from tfproject.cost import timing
+
+    machine = timing.measure_machine()
+    before = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
+    times = []
+    for call in traced.calls:
+        backward, to_inputs = (any(x.origin in kept.trained for x in side) for side in (call.outputs, call.inputs))
+        times.append(timing.measure_call(call.operation, call.arguments, backward, to_inputs, machine.call_ms))
+    arguments = (as_model_input(model, [keras.KerasTensor(x.shape, x.dtype.name) for x in specs]),), {}
+    _, step_ms = timing.measure_call(model, arguments, bool(model.trainable_weights), False, machine.call_ms)
+    for variable, value in before:  # BatchNorm's averages, which timing its training has moved
+        variable.assign(value)
+    return machine, times, step_ms
 
 
 def _row(number, call, kept, optimizer, seen):
@@ -80,6 +93,7 @@ def _row(number, call, kept, optimizer, seen):
         + sum(kept.inner[number].values()),
         needed_bytes=kept.needs[number],
         multiply_adds=work.multiply_adds if known else None,
+        padding_multiply_adds=work.padding if known else None,
         forward_flops=work.forward if known else None,
         training_flops=work.training if known else None,
         backward_multiply_adds=sum(part.multiply_adds for part in parts) if known else None,
@@ -106,6 +120,7 @@ def _parameters(layer, weights, optimizer, seen):
 _NO_WORK = dict.fromkeys(
     (
         "multiply_adds",
+        "padding_multiply_adds",
         "forward_flops",
         "training_flops",
         "backward_multiply_adds",

@@ -4,7 +4,7 @@ Predicted, it is that of the moment when most is alive, going through the step l
 the parameters, the optimiser's state, the batch, what is kept for the backward pass (`kinds`), the gradients of
 activations that are alive at the same time, those of parameters so far, and what a layer needs for the moment. All
 activations of the forward pass are freed as soon as nothing needs them. To activations and their gradients comes what
-the allocator gives beyond what is asked for, `ROUNDING`.
+the allocator gives beyond what is asked for, `ROUNDING`, which was fitted to the course's CNN. BatchNorm is Keras' own.
 
 Measured, it is the peak of TensorFlow's own allocator. On CPUs it keeps statistics where oneDNN is on (TensorFlow's
 default on x86): `tf.config.experimental.get_memory_info("CPU:0")`. They are of all blocks of 4 KiB and more, as large
@@ -46,6 +46,7 @@ class TrainingMemory:
         transient: of gradients of activations and what else is there for the moment of the peak.
         rounding: by how much the allocator's blocks are larger than what they hold.
         moment: when that is.
+        threads: of the processor; so many parameters at a time the optimiser is taken to step.
         at_least: whether a layer of unknown type may need more.
     """
 
@@ -57,6 +58,7 @@ class TrainingMemory:
     transient: int
     rounding: int
     moment: str
+    threads: int
     at_least: bool
 
     @property
@@ -64,6 +66,11 @@ class TrainingMemory:
         """Their sum."""
         fixed = self.parameters + self.optimizer + self.batch
         return fixed + self.kept + self.gradients + self.transient + self.rounding
+
+    @property
+    def when(self):
+        """The moment, with the number of threads where the prediction depends on it."""
+        return f"{self.moment} with {self.threads} threads" if self.moment == STEPPING else self.moment
 
     def to_json(self):
         """A plain dict."""
@@ -101,11 +108,12 @@ def predict(trace, retention, model, optimizer):
         "parameters": sum(variable_bytes(v) for v in model.weights),
         "optimizer": sum(size * optimizer.states(v) for size, v in trainable),
         "batch": sum(tensor.bytes for _, tensor in trace.inputs),
+        "threads": os.cpu_count() or 1,
         "at_least": any(work is None for work in retention.works),
     }
     moments = [*_forward(trace, retention), *_backward(trace, retention)]
     # Stepping: TensorFlow takes as many variables at a time as it has threads.
-    largest = sorted((size for size, _ in trainable), reverse=True)[: os.cpu_count() or 1]
+    largest = sorted((size for size, _ in trainable), reverse=True)[: fixed["threads"]]
     moments.append((STEPPING, 0, sum(size for size, _ in trainable), optimizer.temporaries * sum(largest)))
     moment, kept, gradients, transient = max(moments, key=lambda m: m[1] + m[2] + m[3])
     rounding = 0 if moment == STEPPING else round(ROUNDING * (kept + transient))
@@ -176,7 +184,7 @@ def measured_training_memory(model, batch_size, optimizer="adam", input_shape=No
     Args:
         model: a keras.Model of Keras' own layers.
         batch_size: images a step.
-        optimizer: "sgd", "momentum", "adam" or another name that Keras has.
+        optimizer: a name of `optimizers.NAMES`.
         input_shape: see `study`.
         steps: how many; the peak of all but the first, which also sets TensorFlow up, is taken.
 

@@ -5,6 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 SHARES = ("parameters", "kept_bytes", "forward_flops", "step_flops")
+FAMILIES = (
+    ("convolution", ("Conv",)),
+    ("dense", ("Dense", "Embedding")),
+    ("normalisation", ("BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm", "UnitNorm")),
+    ("activation", ("ReLU", "Activation", "ELU", "Softmax")),
+    ("pooling", ("Pooling",)),
+    ("other", ("",)),
+)  # fmt: skip
+
+
+def family(kind):
+    """The family of a layer's type: convolution, dense, normalisation, activation, pooling or other."""
+    return next(name for name, marks in FAMILIES if any(mark in kind for mark in marks))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +40,14 @@ class Row:
         needed_bytes: of all that its own backward pass reads, made by itself or by another layer; what two layers
             read is in both of their rows.
         multiply_adds: in convolutions and matrix products, forward.
+        padding_multiply_adds: those of them that meet a convolution's own padding.
         forward_flops: in use.
         training_flops: what the forward pass has more in training.
         backward_multiply_adds, backward_flops: of the backward pass.
         beyond_profiler: FLOPs in `forward_flops` that TensorFlow's profiler does not count, by the rule of `RULES`.
         bytes_moved: inputs, outputs and parameters, each read or written once, forward.
-        forward_ms, backward_ms: measured by itself, milliseconds.
+        forward_ms: of the forward pass in use, measured by itself, milliseconds.
+        step_ms: of forward and backward pass together in training, the like.
     """
 
     name: str
@@ -48,6 +63,7 @@ class Row:
     kept_bytes: int
     needed_bytes: int
     multiply_adds: int | None
+    padding_multiply_adds: int | None
     forward_flops: int | None
     training_flops: int | None
     backward_multiply_adds: int | None
@@ -55,7 +71,7 @@ class Row:
     beyond_profiler: Mapping[str, int]
     bytes_moved: int
     forward_ms: float | None = None
-    backward_ms: float | None = None
+    step_ms: float | None = None
 
     @property
     def step_flops(self):
@@ -89,11 +105,14 @@ class Machine:
 
     @property
     def ridge(self):
-        """The arithmetic intensity, FLOPs per byte, above which arithmetic and not memory is the bound."""
+        """The arithmetic intensity, FLOPs per byte, at which the two roofs meet."""
         return self.gflops / self.gigabytes_per_second
 
-    def bound(self, row):
-        """ "arithmetic" or "memory": which of them limits the row's layer; None where it computes nothing known."""
+    def roof(self, row):
+        """Whose roof is over the row's layer, "memory" or "arithmetic"; None where it computes nothing known.
+
+        It says what would bound a layer that reaches the roof, not what bounds this one: see `of_roof`.
+        """
         if not row.intensity:
             return None
         return "arithmetic" if row.intensity >= self.ridge else "memory"
@@ -101,6 +120,10 @@ class Machine:
     def attainable(self, intensity):
         """GFLOP/s that the roofline allows at an intensity."""
         return min(self.gflops, self.gigabytes_per_second * intensity)
+
+    def of_roof(self, row):
+        """The row's measured speed as a part of what the roofline allows at its intensity; None without a speed."""
+        return row.gflops / self.attainable(row.intensity) if row.gflops and row.intensity else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +138,7 @@ class CostTable:
         rows: a Row for each input and each call of a layer, in order.
         training_memory: the predicted peak of a training step, a memory.TrainingMemory.
         machine: a Machine where layers were measured.
+        step_ms: milliseconds of forward and backward pass of the whole model in training, where that was measured.
     """
 
     model: str
@@ -124,6 +148,7 @@ class CostTable:
     rows: tuple[Row, ...]
     training_memory: Any
     machine: Machine | None = None
+    step_ms: float | None = None
 
     @property
     def unknown(self):
@@ -139,7 +164,7 @@ class CostTable:
             "backward_multiply_adds", "backward_flops", "step_flops", "bytes_moved",
         )  # fmt: skip
         if self.machine:
-            fields += ("forward_ms", "backward_ms")
+            fields += ("forward_ms", "step_ms")
         return {field: sum(getattr(row, field) or 0 for row in self.rows) for field in fields}
 
     def share(self, row, field):
@@ -156,10 +181,9 @@ class CostTable:
             values["step_flops"] = row.step_flops
             values["share"] = {f: _part(getattr(row, f), totals[f]) for f in SHARES}
             if self.machine:
-                values |= {"gflops": row.gflops, "of_peak": row.gflops and row.gflops / self.machine.gflops}
-                values["bound"] = self.machine.bound(row)
+                values |= {"gflops": row.gflops, "roof": self.machine.roof(row), "of_roof": self.machine.of_roof(row)}
             else:
-                del values["forward_ms"], values["backward_ms"]
+                del values["forward_ms"], values["step_ms"]
             rows.append(values)
         result = {
             "model": self.model, "batch_size": self.batch_size, "input_shapes": [list(s) for s in self.input_shapes],
@@ -169,6 +193,7 @@ class CostTable:
         }  # fmt: skip
         if self.machine:
             result["machine"] = dataclasses.asdict(self.machine) | {"ridge": self.machine.ridge}
+            result["step_ms"] = self.step_ms
         return result
 
     def to_text(self):

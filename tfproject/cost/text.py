@@ -59,8 +59,8 @@ def table_text(table):
         f"{number(totals['forward_flops'])} FLOPs",
         f"Training step {least}{number(totals['step_flops'])} FLOPs: backward {number(totals['backward_flops'])}, "
         f"batch statistics and the like {number(totals['training_flops'])}",
-        f"Peak memory   {'at least' if memory.at_least else 'about'} {size(memory.total)} in a training step, reached "
-        f"in the {memory.moment}:",
+        f"Peak memory   predicted to be {'at least' if memory.at_least else 'about'} {size(memory.total)} in a "
+        f"training step, in the {memory.when}:",
         f"              parameters {size(memory.parameters)}, optimiser {size(memory.optimizer)}, "
         f"batch {size(memory.batch)}, kept {size(memory.kept)},",
         f"              gradients {size(memory.gradients)}, for the moment {size(memory.transient)}, "
@@ -71,9 +71,9 @@ def table_text(table):
         text += [
             f"Machine       {machine.gflops:.0f} GFLOP/s in a matrix product, "
             f"{machine.gigabytes_per_second:.1f} GB/s in a copy: "
-            f"below {machine.ridge:.1f} FLOPs per byte memory is the bound",
-            f"Measured      {totals['forward_ms']:.1f} ms forward, {totals['backward_ms']:.1f} ms backward, "
-            "each layer by itself",
+            f"below {machine.ridge:.1f} FLOPs per byte the roof is memory's",
+            f"Measured      {totals['forward_ms']:.1f} ms forward, {totals['step_ms']:.1f} ms forward and backward in "
+            f"training, each layer by itself{'' if table.step_ms is None else f'; {table.step_ms:.1f} ms at once'}",
         ]
     if table.unknown:
         names = ", ".join(f"{name} ({kind})" for name, kind in table.unknown)
@@ -99,13 +99,12 @@ def _columns(table):
     if table.machine:
         for title in ("optim.", "activation", "backward"):
             del columns[title]  # 140 columns do not hold everything
-        peak = table.machine.gflops
         columns |= {
             "fwd ms": lambda row: "-" if row.forward_ms is None else f"{row.forward_ms:.2f}",
-            "bwd ms": lambda row: "-" if row.backward_ms is None else f"{row.backward_ms:.2f}",
+            "step ms": lambda row: "-" if row.step_ms is None else f"{row.step_ms:.2f}",
             "GFLOP/s": lambda row: "-" if row.gflops is None else f"{row.gflops:.1f}",
-            "of peak": lambda row: "-" if row.gflops is None else percent(row.gflops / peak),
-            "bound by": lambda row: table.machine.bound(row) or "-",
+            "of roof": lambda row: "-" if row.gflops is None else percent(table.machine.of_roof(row)),
+            "roof": lambda row: table.machine.roof(row) or "-",
         }
     return columns
 

@@ -34,56 +34,58 @@ def measure_machine(side=2048, copy_bytes=2**28):
     )
 
 
-def measure_call(call, backward, to_inputs=True, call_ms=0.0):
-    """Time a layer's call by itself on random input.
+def measure_call(operation, arguments, backward, to_inputs=True, call_ms=0.0):
+    """Time the call of a layer, or of a whole model, by itself on random input.
 
     Its own weights stay, but not what it changes itself in training, as BatchNorm's averages.
 
     Args:
-        call: a tracing.Call.
-        backward: whether the layer has a backward pass.
+        operation: a keras.layers.Layer, keras.Model or keras.Operation.
+        arguments: (args, kwargs) that it is called with, a keras.KerasTensor for each tensor.
+        backward: whether it has a backward pass.
         to_inputs: whether there is a gradient for its inputs in that, as for none of the first trained layer.
         call_ms: what the call of a function that does nothing takes, which is taken off.
 
     Returns:
-        (milliseconds forward as in use; milliseconds backward, that is forward and backward in training less forward in
-        training, or None where there is none or the layer has no gradient).
+        (milliseconds of the forward pass in use; milliseconds of forward and backward pass together in training). Both
+        are None where it takes no tensor, the second one where TensorFlow has no gradient for it.
     """
-    operation = call.operation
-    structure = call.arguments
-    values = [_random(x) for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
+    values = [_random(x) for x in keras.tree.flatten(arguments) if isinstance(x, keras.KerasTensor)]
     if not values:
         return None, None
 
     def run(training):
         left = iter(values)
         args, kwargs = keras.tree.map_structure(
-            lambda x: next(left) if isinstance(x, keras.KerasTensor) else x, structure
+            lambda x: next(left) if isinstance(x, keras.KerasTensor) else x, arguments
         )
-        if "training" in kwargs or getattr(operation, "_call_has_training_arg", False):
+        if isinstance(operation, keras.Layer):
             kwargs = {**kwargs, "training": training}
         return operation(*args, **kwargs)
 
-    seconds = statistics.median(_times(_in_graph(lambda: _first_numbers(run(False)))))
-    forward = max(0.0, 1e3 * seconds - call_ms)
-    if not backward:
-        return forward, None
     sources = [x for x in values if to_inputs and x.dtype.is_floating]
     sources += [variable.value for variable in getattr(operation, "trainable_weights", ())]
 
-    def both():
+    def forward():
+        return _first_numbers(run(False))
+
+    def step():
+        if not backward:
+            return _first_numbers(run(True))
         with tf.GradientTape() as tape:
             tape.watch(sources)
             outputs = [y for y in keras.tree.flatten(run(True)) if y.dtype.is_floating]
         found = tape.gradient(outputs, sources, output_gradients=[tf.ones_like(y) for y in outputs])
         return _first_numbers([*outputs, *(g for g in found if g is not None)])
 
+    def measured(function):
+        return max(0.0, 1e3 * statistics.median(_times(_in_graph(function))) - call_ms)
+
+    forward_ms = measured(forward)
     try:
-        together = statistics.median(_times(_in_graph(both)))
+        return forward_ms, measured(step)
     except LookupError:  # TensorFlow has no gradient for it
-        return forward, None
-    training = statistics.median(_times(_in_graph(lambda: _first_numbers(run(True)))))
-    return forward, max(0.0, 1e3 * (together - training))
+        return forward_ms, None
 
 
 def milliseconds(function, *arguments):
