@@ -3,16 +3,22 @@ import json
 import pytest
 import toy
 
+from tfproject import cost, training
 from tfproject import data as image_sets
-from tfproject import training
 from tfproject.errors import UserError
 from tfproject.tasks import task1_custom_cnn as task1
 
 SMALL = task1.Profile(
     seeds={"whitened_cnn": (0, 1), "custom_cnn": (0,)},
     changes={"epochs": 1, "batch_size": 50, "precision": "float32", "jit_compile": False},
-    widths=(8, 8, 8), cost_batch=2, memory_batches=(128,), growth={"batch_size": (2, 4)},
+    widths=(8, 8, 8), cost_batch=2, growth={"batch_size": (2, 4)},
 )  # fmt: skip
+
+
+def memory_of_steps(model, batch_size, optimizer):
+    """In place of a new process each."""
+    predicted = cost.peak_training_memory(model, batch_size, optimizer).total
+    return {"bytes": 2 * predicted, "steps": [3 * predicted, predicted, 2 * predicted]}
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +28,11 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_sets, "load", lambda *args, **options: toy.image_set())
         patch.setitem(task1.PROFILES, "small", SMALL)
+        patch.setattr("tfproject.cost.memory.measured_training_memory", memory_of_steps)
         assert task1.run_task("toy", "small", directory, only="custom_cnn") == directory
         task1.run_task("toy", "small", directory, only="costs")
-        (directory / "metrics.json").rename(directory / "first-metrics.json")
+        for name in ("metrics.json", "report.html"):
+            (directory / name).rename(directory / f"first-{name}")
         page = task1.run_task("toy", "small", directory)
         before = {path: path.stat().st_mtime_ns for path in directory.rglob("*.keras")}
         text = page.read_text()
@@ -43,8 +51,8 @@ def test_its_numbers_are_those_of_the_runs(finished):
     assert strong["test_accuracies_one_view"] == [run["test"]["accuracy"] for run in of_runs]
     assert custom["views"] == 1 and custom["trainable_parameters"] < custom["parameters"]
     assert metrics["data"]["images"] == {"train": 150, "test": 30} and metrics["data"]["synthetic"]
-    (memory,) = metrics["memory"]
-    assert memory["measured_bytes"] == pytest.approx(memory["predicted_bytes"], rel=0.3)
+    assert [row["batch_size"] for row in metrics["memory"]] == [2, 4]
+    assert all(row["measured_bytes"] == 2 * row["predicted_bytes"] for row in metrics["memory"])
     header, *rows = (finished / "cost" / "custom_cnn.csv").read_text().splitlines()
     parameters = [int(row.split(",")[header.split(",").index("parameters")]) for row in rows]
     assert sum(parameters) == custom["parameters"]
@@ -57,6 +65,28 @@ def test_costs_are_studied_beside_what_is_finished(finished):
     assert list(first["networks"]) == ["custom_cnn"] and set(first["costs"]) == {"custom_cnn", "whitened_cnn", "vgg16"}
     assert first["networks"]["custom_cnn"] == then["networks"]["custom_cnn"]
     assert (first["costs"], first["memory"]) == (then["costs"], then["memory"])  # measured once
+
+
+def test_the_page_says_of_what_its_parts_are(finished):
+    first, page = ((finished / name).read_text() for name in ("first-report.html", "report.html"))
+    assert "whitened_cnn: planned and not run yet: seeds 0, 1." in first and "not run yet" not in page
+    for what in ("loss and accuracy", "test images by true class"):
+        assert f"whitened_cnn, seed 0: {what}" in page
+    measured_on = json.loads((finished / "cost" / "costs.json").read_text())["measured_on"]
+    assert f"keras {measured_on['packages']['keras']}; they do not compare" in page
+    assert measured_on["processor"]["name"] in page and f"{measured_on['cores']} cores" in page
+    assert "timed is a training step with BatchNorm in one operation" in page
+    assert "differ by up to 100.0%" in page and "-50.0%" in page
+    assert " MB" not in page.split("where it was measured")[1]
+
+
+def test_costs_without_their_machine_are_measured_again(finished, tmp_path):
+    (tmp_path / "cost").mkdir()
+    (tmp_path / "cost" / "costs.json").write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "study", lambda *args, **options: pytest.fail("measured again"), raising=False)
+        with pytest.raises(pytest.fail.Exception, match="measured again"):
+            task1._study_costs(toy.image_set(), SMALL, tmp_path)
 
 
 def test_what_it_publishes(finished, tmp_path):
@@ -79,7 +109,7 @@ def test_what_it_publishes(finished, tmp_path):
     assert "| test | 30 | 6 |" in card and "| test | 30 | 1 |" in card
 
     before = json.loads((finished / "metrics.json").read_text())
-    costs = {name: before[name] for name in ("costs", "memory")}
+    costs = {name: before[name] for name in ("costs", "memory", "measured_on")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_sets, "load", lambda *args, **options: toy.image_set())
         patch.setitem(task1.PROFILES, "small", SMALL)

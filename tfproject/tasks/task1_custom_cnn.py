@@ -37,7 +37,6 @@ class Profile:
         changes: fields of the recipes that are changed.
         widths: filters of the strong network's groups.
         cost_batch: batch size of the cost tables.
-        memory_batches: batch sizes at which a training step's predicted memory is compared with a measured one.
         growth: see `axes` of `tfproject.cost.scaling`; None for its own.
     """
 
@@ -45,7 +44,6 @@ class Profile:
     changes: dict = dataclasses.field(default_factory=dict)
     widths: tuple[int, ...] = (64, 256, 256)
     cost_batch: int = 128
-    memory_batches: tuple[int, ...] = (32, 64, 128, 256, 512)
     growth: dict | None = None
 
 
@@ -53,7 +51,7 @@ PROFILES = {
     "quick": Profile(
         seeds={"whitened_cnn": (0,), "custom_cnn": (0,)},
         changes={"epochs": 3, "batch_size": 64, "precision": "float32", "jit_compile": False},
-        widths=(16, 32, 32), cost_batch=16, memory_batches=(), growth={"batch_size": (8, 16)},
+        widths=(16, 32, 32), cost_batch=16, growth={"batch_size": (8, 16)},
     ),
     "cpu": Profile(),
 }  # fmt: skip
@@ -97,7 +95,7 @@ def run_task(data, profile, directory, *, only=None, reuse=None, data_dir=None, 
     costs = _study_costs(images, size, directory)
     metrics = {"data": _origin(images), "networks": {name: _summary(name, own) for name, own in runs.items()}} | costs
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    return _write_page(directory, images, runs, metrics)
+    return _write_page(directory, images, runs, metrics, size.seeds)
 
 
 def _network(name, images, size):
@@ -173,20 +171,25 @@ def _study_costs(images, size, directory):
     import keras
 
     from tfproject import cost
+    from tfproject.cost.growth import course_cnn
     from tfproject.report import figures
+    from tfproject.training.run import environment
 
     folder = directory / "cost"
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "costs.json").exists():
-        return json.loads((folder / "costs.json").read_text())
-    custom, strong = (_network(name, images, size)(images.image_shape, len(images.class_names))
-                      for name in ("custom_cnn", "whitened_cnn"))  # fmt: skip
+        costs = json.loads((folder / "costs.json").read_text())
+        if "measured_on" in costs:  # times say nothing without their machine
+            return costs
     tables = {
-        "custom_cnn": cost.study(custom, size.cost_batch, measure=True),
-        "whitened_cnn": cost.study(strong, size.cost_batch, measure=True),
-        "vgg16": cost.study(keras.applications.VGG16(weights=None), 1),
-    }
-    growth = cost.scaling(axes=size.growth, measure=True)
+        name: cost.study(
+            _as_trained(_network(name, images, size)(images.image_shape, len(images.class_names))),
+            size.cost_batch, measure=True,
+        )
+        for name in ("custom_cnn", "whitened_cnn")
+    }  # fmt: skip
+    tables["vgg16"] = cost.study(keras.applications.VGG16(weights=None), 1)
+    growth = cost.scaling(lambda **sizes: _as_trained(course_cnn(**sizes)), size.growth, measure=True)
     reasons = {name: cost.explain(table, growth if name == "custom_cnn" else None) for name, table in tables.items()}
     for name, table in tables.items():
         write_atomically(folder / f"{name}.csv", _to_csv(table))
@@ -198,17 +201,22 @@ def _study_costs(images, size, directory):
     write_atomically(folder / "growth.json", json.dumps(growth.to_json(), indent=1))
     write_atomically(folder / "growth.txt", growth.to_text() + "\n")
     memory = [
-        {
-            "batch_size": batch_size,
-            "predicted_bytes": cost.peak_training_memory(custom, batch_size).total,
-            "measured_bytes": cost.measured_training_memory(custom, batch_size)["bytes"],
-        }
-        for batch_size in size.memory_batches
-    ]
+        {"batch_size": point["value"], "predicted_bytes": point["training_memory"],
+         "measured_bytes": point["measured_memory"], "steps_bytes": point["memory_steps"]}
+        for point in growth.points["batch_size"] if "measured_memory" in point
+    ]  # fmt: skip
     costs = {"costs": {name: {"totals": t.totals, "reasons": reasons[name]} for name, t in tables.items()},
-             "memory": memory}  # fmt: skip
+             "memory": memory, "measured_on": environment()}  # fmt: skip
     write_atomically(folder / "costs.json", json.dumps(costs, indent=1) + "\n")
     return costs
+
+
+def _as_trained(model):
+    """The model with BatchNorm in one operation, as `fit` has it."""
+    from tfproject.training import batch_norm
+
+    batch_norm.fuse(model)
+    return model
 
 
 def _to_csv(table):
@@ -225,7 +233,7 @@ def _to_csv(table):
     return text.getvalue()
 
 
-def _write_page(directory, images, runs, metrics):
+def _write_page(directory, images, runs, metrics, seeds):
     from tfproject import evaluation
     from tfproject.report import figures, page
 
@@ -241,6 +249,7 @@ def _write_page(directory, images, runs, metrics):
             text=(
                 f"Data: {images.origin.description}. Split: {images.split_method}.",
                 *(reading(name, summary) for name, summary in metrics["networks"].items()),
+                *_missing(runs, seeds),
                 *(["These are generated images: the numbers say nothing about the real world."] if synthetic else []),
             ),
             table=(
@@ -251,26 +260,31 @@ def _write_page(directory, images, runs, metrics):
     ]
     for name, own in runs.items():
         run, summary = own[0], metrics["networks"][name]
+        of_seed = f"seed {run.recipe.seed}"
         key = f"test_{summary['views']}_views" if summary["views"] > 1 else "test"
         scores = evaluation.Scores.from_json(run.metrics[key])
         lines = []
         run.model.summary(line_length=100, print_fn=lambda line, lines=lines, **_: lines.append(line))
         for_tensorboard = drawn(
             f"{name}-confusion", figures.confusion_matrix(scores.confusion, images.class_names),
-            f"{name}: test images by true class (rows) and predicted class (columns).",
+            f"{name}, {of_seed}: test images by true class (rows) and predicted class (columns).",
         )  # fmt: skip
         run.log_figure("confusion_matrix", for_tensorboard[0])
         sections += [
             page.Section(
-                f"{name}: training and test",
+                f"{name}: training and test of {of_seed}",
+                text=(f"What follows is of {of_seed} alone; the table above has every seed.",),
                 figures=(
-                    drawn(f"{name}-curves", figures.training_curves(run.history), f"{name}: loss and accuracy."),
+                    drawn(
+                        f"{name}-curves", figures.training_curves(run.history),
+                        f"{name}, {of_seed}: loss and accuracy.",
+                    ),
                     for_tensorboard,
                 ),
                 listing=evaluation.summary_text(scores),
             ),
             page.Section(f"{name}: layers", listing="\n".join(lines)),
-            page.Section(f"{name}: recipe", table=(("field", "value"), *run.recipe.to_json().items())),
+            page.Section(f"{name}: recipe of {of_seed}", table=(("field", "value"), *run.recipe.to_json().items())),
         ]
     goal = directory / "report.html"
     name = "CIFAR-10" if images.name == SETS["real"] else images.name
@@ -302,6 +316,14 @@ def reading(name, summary):
     )
 
 
+def _missing(runs, seeds):
+    """A sentence for each network of which planned seeds have not been run."""
+    for name, planned in seeds.items():
+        done = {run.recipe.seed for run in runs.get(name, ())}
+        if missing := [str(seed) for seed in planned if seed not in done]:
+            yield f"{name}: planned and not run yet: seed{'s' * (len(missing) > 1)} {', '.join(missing)}."
+
+
 def _result_rows(name, summary):
     for i, accuracy in enumerate(summary["test_accuracies"]):
         low, high = summary["test_intervals"][i]
@@ -315,18 +337,36 @@ def _result_rows(name, summary):
 def _cost_sections(folder, metrics):
     from tfproject.report import page
 
-    sections = []
+    machine = metrics["measured_on"]
+    versions = ", ".join(f"{package} {machine['packages'][package]}" for package in ("tensorflow", "keras"))
+    sections = [
+        page.Section(
+            "What the layers cost: where it was measured",
+            text=(
+                f"All times on this page were measured on {machine['processor']['name']}, {machine['cores']} cores, "
+                f"{machine['threads']} threads, with {versions}; they do not compare with times of other machines.",
+            ),
+        )
+    ]
     for name, found in metrics["costs"].items():
         pictures = [(f"{name}-shares.png", f"{name}: each layer's share of parameters, kept activations and FLOPs.")]
         if (folder / f"{name}-roofline.png").exists():
-            pictures.append((f"{name}-roofline.png", f"{name}: speed of each layer and the machine's roofline. "
-                             "Above it are layers that read what is still in the processor's cache, and convolutions "
-                             "over padding, which is counted and hardly computed."))  # fmt: skip
+            pictures.append((
+                f"{name}-roofline.png",
+                f"{name}: speed of each layer and the machine's roofline. A layer may lie above it: what it reads may "
+                "still lie in the processor's cache, and a convolution's multiply-adds that meet padding are counted, "
+                "but need no computing.",
+            ))  # fmt: skip
         table = json.loads((folder / f"{name}.json").read_text())
         counted = (
             f"Counted for a batch of {table['batch_size']} in float32 with the state of {table['optimizer']}; "
             "trainings in another precision, with another batch or optimiser cost otherwise."
         )
+        if "machine" in table:
+            counted += (
+                " Arithmetic and memory are those of Keras' own BatchNorm, in separate operations; timed is a training "
+                "step with BatchNorm in one operation, as the trainings above have it."
+            )
         sections.append(
             page.Section(
                 f"{name}: what each layer costs, and why",
@@ -339,18 +379,34 @@ def _cost_sections(folder, metrics):
         page.Section("custom_cnn: how the cost grows, measured", listing=(folder / "growth.txt").read_text())
     )
     if metrics["memory"]:
-        rows = [
-            (row["batch_size"], *(f"{row[key] / 1e6:.1f} MB" for key in ("predicted_bytes", "measured_bytes")),
-             f"{row['predicted_bytes'] / row['measured_bytes'] - 1:+.1%}")
-            for row in metrics["memory"]
-        ]  # fmt: skip
-        sections.append(
-            page.Section(
-                "custom_cnn: peak memory of a training step",
-                table=(("batch", "predicted", "measured", "difference"), *rows),
-            )
-        )
+        sections.append(_memory_section(metrics["memory"]))
     return sections
+
+
+def _memory_section(memory):
+    from tfproject.cost.memory import ROUNDING
+    from tfproject.cost.text import size
+    from tfproject.report import page
+
+    spread = max(max(row["steps_bytes"]) / min(row["steps_bytes"]) - 1 for row in memory)
+    return page.Section(
+        "custom_cnn: peak memory of a training step",
+        text=(
+            "Predicted from the layers, in float32 with Keras' own BatchNorm, and measured: the highest of a few steps "
+            "in TensorFlow's allocator, in a process of its own. The table of growth above has the same numbers.",
+            f"The steps of one process differ by up to {spread:.1%}. The prediction adds {ROUNDING:.0%} to activations "
+            "and their gradients for memory blocks that are larger than asked for; that part was fitted to steps of "
+            "this very network, so that how near the two come is partly by calibration.",
+        ),
+        table=(
+            ("batch", "predicted", "measured", "lowest step", "difference"),
+            *(
+                (row["batch_size"], size(row["predicted_bytes"]), size(row["measured_bytes"]),
+                 size(min(row["steps_bytes"])), f"{row['predicted_bytes'] / row['measured_bytes'] - 1:+.1%}")
+                for row in memory
+            ),
+        ),
+    )  # fmt: skip
 
 
 def publish(directory, root="."):
