@@ -161,7 +161,9 @@ notebook.show(page.parent / "cost" / "vgg16-shares.png")
 
 # %% [markdown]
 # And how does the cost grow? Some things follow from counting (twice the batch, twice the activations), and some have
-# to be measured, because a machine is not used equally well at every size. Watch the *time* columns for that.
+# to be measured, because a machine is not used equally well at every size. Watch the *time* columns for that. Under
+# each axis stands how the column grows: `^2.00` as a power of the axis, `each` by so much for one more of it, and a
+# dash where three points or more do not show either.
 
 # %%
 print((page.parent / "cost" / "growth.txt").read_text())

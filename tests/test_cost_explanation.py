@@ -143,8 +143,10 @@ def test_frozen_and_unknown_models_are_explained_as_such():
             return 2 * x
 
     image = keras.Input((4,))
-    last = cost.explain(cost.study(keras.Model(image, L.Dense(3)(Mine(name="mine")(image)))))[-1]
+    unknown = cost.study(keras.Model(image, L.Dense(3)(Mine(name="mine")(image))))
+    last = cost.explain(unknown)[-1]
     assert "mine (Mine)" in last and "lower bounds" in last
+    assert "at once" not in paragraph(timed(unknown), "Measured")
 
 
 def test_growth_has_the_powers_that_theory_gives():

@@ -274,7 +274,7 @@ def _time(table):
         if spent[name] >= 0.005 * total
     )
     text = f"Measured layer by layer, forward and backward in training take {total:.1f} ms: {', '.join(parts)}."
-    if table.step_ms is not None:
+    if table.step_ms is not None and not table.unknown:  # a model of another's making is among its own layers
         rest = table.step_ms - total
         text += (
             f" The whole model at once takes {table.step_ms:.1f} ms, {abs(rest):.1f} ms ({percent(abs(rest) / total)}) "

@@ -343,7 +343,7 @@ def _cost_sections(folder, metrics):
         page.Section(
             "What the layers cost: where it was measured",
             text=(
-                f"All times on this page were measured on {machine['processor']['name']}, {machine['cores']} cores, "
+                f"The times below were measured on {machine['processor']['name']}, {machine['cores']} cores, "
                 f"{machine['threads']} threads, with {versions}; they do not compare with times of other machines.",
             ),
         )
