@@ -235,7 +235,8 @@ def test_network_of_the_growth_study_is_the_courses():
 
 def test_measured_table(measured):
     rows = {row.name: row for row in measured.rows}
-    assert rows["conv"].step_ms > rows["conv"].forward_ms > 0 and measured.step_ms > rows["conv"].step_ms
+    assert rows["conv"].backward_ms == rows["conv"].step_ms - rows["conv"].forward_ms > 0
+    assert rows["conv"].forward_ms > 0 and measured.step_ms > rows["conv"].step_ms
     assert rows["conv"].gflops == pytest.approx(rows["conv"].forward_flops / rows["conv"].forward_ms / 1e6)
     assert rows["image"].forward_ms is None
     machine = measured.machine

@@ -74,6 +74,14 @@ class Row:
     step_ms: float | None = None
 
     @property
+    def backward_ms(self):
+        """Milliseconds of the backward pass and of what the forward pass does more in training; None if not measured.
+
+        A clock cannot tell the two apart.
+        """
+        return None if None in (self.forward_ms, self.step_ms) else max(0.0, self.step_ms - self.forward_ms)
+
+    @property
     def step_flops(self):
         """FLOPs of a training step, forward and backward; None where not known."""
         return None if self.forward_flops is None else self.forward_flops + self.training_flops + self.backward_flops
@@ -164,7 +172,7 @@ class CostTable:
             "backward_multiply_adds", "backward_flops", "step_flops", "bytes_moved",
         )  # fmt: skip
         if self.machine:
-            fields += ("forward_ms", "step_ms")
+            fields += ("forward_ms", "backward_ms", "step_ms")
         return {field: sum(getattr(row, field) or 0 for row in self.rows) for field in fields}
 
     def share(self, row, field):
@@ -181,7 +189,8 @@ class CostTable:
             values["step_flops"] = row.step_flops
             values["share"] = {f: _part(getattr(row, f), totals[f]) for f in SHARES}
             if self.machine:
-                values |= {"gflops": row.gflops, "roof": self.machine.roof(row), "of_roof": self.machine.of_roof(row)}
+                values |= {"backward_ms": row.backward_ms, "gflops": row.gflops}
+                values |= {"roof": self.machine.roof(row), "of_roof": self.machine.of_roof(row)}
             else:
                 del values["forward_ms"], values["step_ms"]
             rows.append(values)

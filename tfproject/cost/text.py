@@ -72,8 +72,9 @@ def table_text(table):
             f"Machine       {machine.gflops:.0f} GFLOP/s in a matrix product, "
             f"{machine.gigabytes_per_second:.1f} GB/s in a copy: "
             f"below {machine.ridge:.1f} FLOPs per byte the roof is memory's",
-            f"Measured      {totals['forward_ms']:.1f} ms forward, {totals['step_ms']:.1f} ms forward and backward in "
-            f"training, each layer by itself{'' if table.step_ms is None else f'; {table.step_ms:.1f} ms at once'}",
+            f"Measured      {totals['forward_ms']:.1f} ms forward, {totals['backward_ms']:.1f} ms backward with what "
+            "the forward pass takes more in training, each layer by itself"
+            + ("" if table.step_ms is None else f"; {table.step_ms:.1f} ms at once"),
         ]
     if table.unknown:
         names = ", ".join(f"{name} ({kind})" for name, kind in table.unknown)
@@ -101,7 +102,7 @@ def _columns(table):
             del columns[title]  # 140 columns do not hold everything
         columns |= {
             "fwd ms": lambda row: "-" if row.forward_ms is None else f"{row.forward_ms:.2f}",
-            "step ms": lambda row: "-" if row.step_ms is None else f"{row.step_ms:.2f}",
+            "bwd ms": lambda row: "-" if row.backward_ms is None else f"{row.backward_ms:.2f}",
             "GFLOP/s": lambda row: "-" if row.gflops is None else f"{row.gflops:.1f}",
             "of roof": lambda row: "-" if row.gflops is None else percent(table.machine.of_roof(row)),
             "roof": lambda row: table.machine.roof(row) or "-",
