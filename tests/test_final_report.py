@@ -298,6 +298,21 @@ def test_how_to_reproduce_tells_commands_seeds_hours_and_machines(page):
     assert "missing None" not in text
 
 
+def test_commits_are_short_and_versions_said_once(page):
+    assert final_report._commit({"commit": "19dd680d1f04+changes"}) == "19dd680+"
+    assert final_report._commit({"commit": None}) == "unknown"
+    assert Reader(page).text.count("tensorflow 2.21.0") == 1
+
+
+def test_a_figure_of_many_rows_is_shown_taller():
+    def png(width, height):
+        file = io.BytesIO()
+        Image.new("RGB", (width, height)).save(file, "png")
+        return file.getvalue()
+
+    assert final_report._tall(png(864, 830)) and not final_report._tall(png(864, 500))
+
+
 def test_the_commands_are_understood():
     from tfproject.cli import build_parser
 
@@ -393,9 +408,12 @@ def test_the_pdf_leaves_out_figures_rather_than_grow_and_says_so(results, monkey
 
     monkeypatch.setattr(weasyprint.HTML, "render", kept)
     final_report.to_pdf([many])
-    assert len(rendered) > 1 and len(rendered[-1].pages) <= 8 < len(rendered[-2].pages)
-    shown = final_report._with_pictures(many, 17)
-    assert shown.left_out == "3 more figures are in the HTML report."
+    pages = {len(document.pages) for document in rendered}
+    assert min(pages) <= 8 < max(pages) and 8 in pages  # no more are left out than need be
+    few = dataclasses.replace(many, pictures=many.pictures[:18])
+    first, second = final_report._without_pictures([few, many], 5)
+    assert (len(first.pictures), len(second.pictures)) == (17, 16)
+    assert second.left_out == "4 more figures are in the HTML report."
 
 
 def test_our_interval_above_below_or_around_the_other_number():
