@@ -25,7 +25,7 @@ import json
 from tfproject import data
 from tfproject.models import backbones, freezing
 from tfproject.report import figures
-from tfproject.tasks import task4_page
+from tfproject.tasks import task4_reading
 from tfproject.tasks import task4_transfer as task4
 
 # %% [markdown]
@@ -78,17 +78,18 @@ notebook.show(directory / "figures" / "photos.png")
 # 4. **The same with another city**: photographs of Paris, with classes of their own, in training as well.
 #
 # **Look at** 1 against 2. If frozen features do badly, they do not suit; if continuing from the same weights does well,
-# they were a good place to *start* from. These are two different questions.
+# they were a good place to *start* from. These are two different questions. And before you credit ImageNet with all of
+# VGG16's lead: it is also shown larger photographs than our CNN. Look for the sentence that gives it smaller ones.
 
 # %%
-notebook.say(*task4_page.reading(metrics))
+notebook.say(task4_reading.sizes(metrics), *task4_reading.reading(metrics))
 notebook.show(directory / "figures" / "parts.png")
 
 # %%
 columns = {"variation": "", "train_images": ",.0f", "distinct": ".2%", "distinct_low": ".2%", "distinct_high": ".2%",
            "balanced_accuracy": ".2%", "known_accuracy": ".2%", "auroc_least_sure": ".3f"}  # fmt: skip
 notebook.table(directory / "parts-test.csv", columns)
-notebook.say(*task4_page.explanation(metrics))
+notebook.say(*task4_reading.explanation(metrics))
 
 # %% [markdown]
 # *distinct* is accuracy without duplicates, *balanced accuracy* the mean over the classes, which the large class
@@ -117,7 +118,7 @@ print(freezing.to_text(freezing.table(vgg16)))
 
 # %%
 COLUMNS = {"variation": "", "val_accuracy": ".2%", "val_accuracy_low": ".2%", "val_accuracy_high": ".2%",
-           "difference": "+.2%", "p_corrected": ".2g", "train_accuracy": ".2%"}  # fmt: skip
+           "difference": "+.2p", "p_corrected": ".2g", "train_accuracy": ".2%"}  # fmt: skip
 
 
 def show(name):
@@ -135,8 +136,9 @@ show("cuts")
 # The new layers are random at first, and so are the errors that they send back. *New layers first* lets them settle
 # before anything else may move; *gradual unfreezing* goes on from there, block by block; *slower near the image* lets
 # all move at once, but the general layers least. *All at once* has one rate for all: small enough for what is already
-# good, and so too small for what is new. **Look at** how far apart that leaves them, and at the last sentence: the ways
-# that begin with the new layers also train longer. What would you have to run to tell the two apart?
+# good, and so too small for what is new. **Look at** how far apart that leaves them, and at the last sentences: the
+# ways that begin with the new layers differ in more than the order. What would you have to run to tell rate, epochs,
+# augmentation and order apart?
 
 # %%
 show("recipes")
@@ -144,8 +146,9 @@ show("recipes")
 # %% [markdown]
 # ## A class that is too large
 #
-# Showing the rare classes more often is the first thing that everybody tries. **Look at** the balanced accuracy in
-# `balance-test.csv` beside the plain one: what is won for the small classes may be lost for the large one.
+# Showing the rare classes more often is the first thing that everybody tries. Each way is compared with itself without
+# that, on test. **Look at** the balanced accuracy beside the plain one: what is won for the small classes may be lost
+# for the large one.
 
 # %%
 show("balance")
@@ -155,11 +158,12 @@ notebook.table(directory / "balance-test.csv", columns)
 # ## How many photographs does each way need?
 #
 # This is the figure to take home. For each point a network was trained on so many photographs of each class; only the
-# last is of the classes as they are, which the test has too, so that part of its rise is the mix of classes (compare
-# the balanced accuracy in `learning-curves-test.csv`). Do the lines meet? Which borrowed knowledge helps at every
-# number of photographs, and which at none?
+# last is of the classes as they are. So it is the *balanced* accuracy that is drawn: the plain one would rise with that
+# mix alone, which the test has too. Do the lines meet? Which borrowed knowledge helps at every number of photographs,
+# and which at none?
 
 # %%
+notebook.say(*metrics["experiments"]["learning-curves"]["reading"])
 notebook.show(directory / "figures" / "learning-curves.png")
 
 # %% [markdown]
@@ -167,7 +171,8 @@ notebook.show(directory / "figures" / "learning-curves.png")
 #
 # Grad-CAM on test photographs of several classes. A second line in a title is the class that was said instead. **Look
 # for** maps on the sky, on trees or on a parked car: right for the wrong reason is an error that no accuracy shows.
-# (Notebook 3 says how far such maps can be believed.)
+# But a map is coarse, a few cells a side, and each goes from its own least to its own most: how bright two of them are
+# is not to be compared. (Notebook 3 says how far such maps can be believed.)
 
 # %%
 notebook.show(directory / "figures" / "gradcam.png")

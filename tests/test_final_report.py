@@ -16,6 +16,7 @@ from tfproject.errors import UserError
 from tfproject.experiments.reading import read
 from tfproject.report import final_report, report_parts, report_sections
 from tfproject.statistics import compare, difference_of_shares, share, summarise
+from tfproject.tasks import task4_reading
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = ["cat", "dog", "ship"]
@@ -136,7 +137,7 @@ def write_task4(results):
         return dataclasses.asdict(summarise(values)) | {"values": values}
 
     parts = [
-        {"variation": name, "train_images": 400, "scored_distinct": 190, "test": summary(values),
+        {"variation": name, "train_images": 400, "scored": 200, "scored_distinct": 190, "test": summary(values),
          "distinct": summary(values), "auroc_least_sure": summary([0.8, 0.81, 0.82])}
         for name, values in of.items()
     ]  # fmt: skip
@@ -145,10 +146,20 @@ def write_task4(results):
         "left_out_of_test": ["a.png"], "bad_images": [], "most_frequent": 0.4,
     }  # fmt: skip
     found = analysis("parts", of, "1 from scratch", {"1 from scratch": 0.6, "3 VGG16, fine-tuned": 0.95})
-    write(folder / "metrics.json", {"data": photos, "test": {"parts": parts}, "experiments": {"parts": found}})
+    plain, balanced = {"a": [0.70, 0.72, 0.71], "a, balanced": [0.64, 0.66, 0.66]}, {
+        "a": [0.60, 0.61, 0.62], "a, balanced": [0.66, 0.67, 0.69]
+    }  # fmt: skip
+    rows = [
+        {"variation": name, "train_images": 400, "distinct": summary(plain[name]),
+         "balanced_accuracy": summary(balanced[name])}
+        for name in plain
+    ]  # fmt: skip
+    of_balance = task4_reading.on_test(analysis("balance", plain, "a"), rows)
+    write(folder / "metrics.json", {"data": photos, "test": {"parts": parts, "balance": rows},
+                                    "experiments": {"parts": found, "balance": of_balance}})  # fmt: skip
 
 
-def write_task5(results, parts=True):
+def write_task5(results, random_alone=False):
     folder = results / "open-project"
 
     def final(values):
@@ -156,12 +167,15 @@ def write_task5(results, parts=True):
             "accuracies": values, "intervals": [[v - 0.01, v + 0.01] for v in values],
             "accuracy": dataclasses.asdict(summarise(values)),
         }  # fmt: skip
-        return {"views": 8, "test_images": 300, "parameters": 99, "epochs": 4, "seconds": [60.0] * len(values),
-                "test": {"1": found, "8": found}, "figures": []}  # fmt: skip
+        return {
+            "views": 8, "test_images": 300, "parameters": 99, "earlier": [{"epochs": 3}], "recipe": {"epochs": 4},
+            "epochs": 4, "seconds": [60.0] * len(values), "test": {"1": found, "8": found}, "figures": [],
+        }  # fmt: skip
 
     metrics = {"training": {"seconds": 60.0, "epochs": 4, "images": 9, "parameters": 99}, "test": scores([99, 98, 97])}
-    if parts:
-        metrics["parts"] = {"random": final([0.98, 0.981, 0.982]), "spatial": final([0.9])}
+    metrics["parts"] = {"random": final([0.98, 0.981, 0.982])}
+    if not random_alone:
+        metrics["parts"]["spatial"] = final([0.9])
         metrics["parts"]["random"]["figures"] = [["figures/steps-accuracy.png", "Steps."]]
         metrics["parts"]["analysis"] = {
             "figures": [], "robustness": [], "label_noise": {"share": share(3, 300)},
@@ -238,6 +252,29 @@ def test_the_numbers_are_those_of_the_artefacts(page):
     assert "3 of 300 test tiles are candidates for a wrong label" in text
 
 
+def test_what_is_compared_on_test_has_its_differences_there(page):
+    text = Reader(page).text
+    assert "'a, balanced' against 'a': accuracy -5.7 points (-7.1 to -4.2; shown); balanced accuracy +6.3" in text
+    assert "71.0% (68.5% to 73.5%)" in text and "-5.7 (-7.1 to -4.2)" in text and "+6.3 (+4.9 to +7.8)" in text
+
+
+def test_the_epochs_of_all_stages_are_told():
+    row = {"variation": "a", "train_images": 1_194, "epochs": 6.0, "epochs_of_stages": "40 + 6"}
+    assert report_parts.trained_on({"baseline": "a", "rows": [row]}) == "on 1,194 images for 40 + 6 epochs"
+    svm = row | {"epochs": None, "epochs_of_stages": None}
+    assert report_parts.trained_on({"baseline": "a", "rows": [svm]}) == "on 1,194 images"
+
+
+def test_an_interval_of_equal_seeds_is_that_of_the_photos(tmp_path):
+    write_task4(tmp_path)
+    path = tmp_path / "task4-losses" / "metrics.json"
+    content = json.loads(path.read_text())
+    content["test"]["parts"][0]["distinct"] |= {"spread": 0.0, "mean": 0.5, "values": [0.5] * 3}
+    path.write_text(json.dumps(content))
+    (row, _) = report_sections.sections(tmp_path)[3].tables[0].rows
+    assert row[2] == "50.0% (43.0% to 57.0%)"  # Wilson's interval of 95 of 190 photos
+
+
 def test_differences_to_the_course_project(page):
     text = Reader(page).text.split("What differs from the course project")[-1]
     assert f"{100 * (740 / 900 - 0.847):+.1f}" in text  # task 1, below
@@ -261,6 +298,21 @@ def test_how_to_reproduce_tells_commands_seeds_hours_and_machines(page):
     assert "missing None" not in text
 
 
+def test_commits_are_short_and_versions_said_once(page):
+    assert final_report._commit({"commit": "19dd680d1f04+changes"}) == "19dd680+"
+    assert final_report._commit({"commit": None}) == "unknown"
+    assert Reader(page).text.count("tensorflow 2.21.0") == 1
+
+
+def test_a_figure_of_many_rows_is_shown_taller():
+    def png(width, height):
+        file = io.BytesIO()
+        Image.new("RGB", (width, height)).save(file, "png")
+        return file.getvalue()
+
+    assert final_report._tall(png(864, 830)) and not final_report._tall(png(864, 500))
+
+
 def test_the_commands_are_understood():
     from tfproject.cli import build_parser
 
@@ -269,13 +321,14 @@ def test_the_commands_are_understood():
 
 
 def test_tasks_without_results_are_said_to_be_missing(tmp_path):
-    write_task5(tmp_path / "results", parts=False)
+    write_task5(tmp_path / "results", random_alone=True)
     found = report_sections.sections(tmp_path / "results")
     assert [section.missing for section in found] == [True, True, True, True, False]
     text = Reader(final_report.to_html(found, tmp_path / "results", tmp_path)).text
     assert text.count("The results of this task do not exist yet") == 4
-    assert "98.00% (95 % interval" in text and "Nothing is said of Task 1, 2, 3, 4" in text
-    assert "analysis, exploration, preparation, search, spatial, steps and vgg16" in text
+    assert "98.10% (95 % interval" in text and "Nothing is said of Task 1, 2, 3, 4" in text
+    assert "99 parameters, 3 + 4 epochs" in text
+    assert "not finished yet: exploration, search, preparation, steps, spatial, vgg16 and analysis." in text
 
 
 def test_no_results_at_all_are_refused(tmp_path):
@@ -355,9 +408,12 @@ def test_the_pdf_leaves_out_figures_rather_than_grow_and_says_so(results, monkey
 
     monkeypatch.setattr(weasyprint.HTML, "render", kept)
     final_report.to_pdf([many])
-    assert len(rendered) > 1 and len(rendered[-1].pages) <= 8 < len(rendered[-2].pages)
-    shown = final_report._with_pictures(many, 17)
-    assert shown.left_out == "3 more figures are in the HTML report."
+    pages = {len(document.pages) for document in rendered}
+    assert min(pages) <= 8 < max(pages) and 8 in pages  # no more are left out than need be
+    few = dataclasses.replace(many, pictures=many.pictures[:18])
+    first, second = final_report._without_pictures([few, many], 5)
+    assert (len(first.pictures), len(second.pictures)) == (17, 16)
+    assert second.left_out == "4 more figures are in the HTML report."
 
 
 def test_our_interval_above_below_or_around_the_other_number():
@@ -368,11 +424,3 @@ def test_our_interval_above_below_or_around_the_other_number():
     compared = [comparison(*interval) for interval in intervals]
     above, below, unclear = final_report._against(compared)
     assert (above, below, unclear) == (compared[:1], compared[1:2], compared[2:])
-
-
-def test_the_course_projects_numbers_are_those_that_the_readme_gives():
-    from tfproject.report import readme
-
-    assert f"{report_sections.COURSE_CIFAR10:.1%}".replace("%", " %") in readme.OTHERS["custom_cnn"]
-    for accuracy in report_sections.COURSE_EUROSAT.values():
-        assert f"{accuracy:.1%}".replace("%", " %") in readme.OTHERS["eurosat"]

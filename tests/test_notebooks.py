@@ -141,6 +141,13 @@ def test_a_table_shows_what_the_file_holds(tmp_path):
     ]
 
 
+def test_a_table_shows_differences_in_points():
+    rows = [{"step": "a", "gain": 0.1058}, {"step": "b", "gain": None}]
+    assert notebook.to_markdown(rows, {"step": "", "gain": "+.2p"}).split("\n") == [
+        "| step | gain (points) |", "| --- | ---: |", "| a | +10.58 |", "| b |  |",
+    ]  # fmt: skip
+
+
 def test_a_table_shows_rows_too():
     rows = [{"variation": "flip_shift", "p_corrected": 0.0312}, {"variation": "none", "p_corrected": None}]
     assert notebook.to_markdown(rows, {"variation": "", "p_corrected": ".2g"}).split("\n")[2:] == [

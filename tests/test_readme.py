@@ -85,6 +85,12 @@ def test_a_row_has_the_mean_of_the_seeds_and_what_the_course_had(tmp_path):
     ) in table
 
 
+def test_a_task_without_results_has_no_row(tmp_path):
+    (tmp_path / "results").mkdir()
+    table = readme.results_table(tmp_path)
+    assert "EuroSAT" not in table and "Not run yet, of Task 2:" in table
+
+
 def test_every_file_that_it_points_to_exists():
     targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
     assert len(targets) >= 2

@@ -47,6 +47,16 @@ def test_agrees_with_scikit_learn(random_case):
         assert row["support"] == expected["support"]
 
 
+def test_the_bootstrap_has_the_scores_definitions_where_a_class_is_absent():
+    labels = np.array([0] * 40 + [1] * 40 + [2] * 40)
+    predicted = np.where(np.arange(120) % 5 == 0, (labels + 1) % 3, labels)
+    result = scores(sure(predicted), labels, CLASSES)  # there is no road
+    found = evaluation.bootstrap(result.confusion)
+    for name in ("macro_f1", "kappa"):
+        low, high = found[f"{name}_interval"]
+        assert found[name] == pytest.approx(getattr(result, name)) and low < found[name] < high
+
+
 @pytest.mark.parametrize(
     "right, count, low, high",
     # Newcombe 1998, Statistics in Medicine 17, table I, method 3 (Wilson without continuity correction).

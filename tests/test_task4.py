@@ -4,15 +4,18 @@ import shutil
 import numpy as np
 import pytest
 
-from tfproject import models
+from tfproject import evaluation, models
 from tfproject.data import audit, buildings, catalog, concatenate
 from tfproject.data.image_set import ImageSet, Origin, Split
 from tfproject.data.synthetic import write_buildings, write_city
 from tfproject.errors import UserError
 from tfproject.evaluation.unknown import unknown_scores
+from tfproject.experiments.transfer import TransferStudy
 from tfproject.models import saved_models, transferred
 from tfproject.models.linear_svm import fit_linear_svm
-from tfproject.tasks import task4_page
+from tfproject.report import transfer_figures
+from tfproject.statistics import summarise
+from tfproject.tasks import task4_page, task4_reading
 from tfproject.tasks import task4_transfer as task4
 
 
@@ -324,11 +327,169 @@ def test_the_order_is_explained_by_what_is_shown():
         {"variation": name, "distinct": {"mean": None if None in values else sum(values) / 3, "values": values}}
         for name, values in accuracies.items()
     ]
-    rows = [{"variation": task4.SOFTMAX, "train_accuracy": 0.5}]
-    features, continued, svm = task4_page.explanation(
+    rows = [{"variation": task4.SOFTMAX, "train_accuracy": 0.504}, {"variation": task4.SVM, "train_accuracy": 0.663}]
+    features, continued, svm = task4_reading.explanation(
         {"test": {"parts": parts}, "experiments": {"parts": {"rows": rows}}}
     )
     assert features.startswith("CIFAR-10 features, softmax against from scratch: -24.7 points (-26.1 to -23.2): ")
-    assert "gets only 50% right in the last epoch" in features
+    assert "new output layer gets only 50.4% right in the last epoch, and a linear SVM on the same features 66.3%" in (
+        features
+    )
     assert continued.endswith(" against from scratch: +0.0 points (-2.5 to +2.5): no difference is shown.")
     assert svm.startswith("VGG16 features, SVM against CIFAR-10 features, SVM: +39.0 points: the same classifier")
+
+
+def told_sizes(large=192, middle=64, best_at_end=3):
+    """What metrics.json holds where VGG16 sees photos of so many pixels a side."""
+    accuracies = {
+        "parts": {task4.SCRATCH: [0.70, 0.71, 0.72], task4.CONTINUED: [0.82, 0.81, 0.83],
+                  task4.FINE_TUNED: [0.91, 0.90, 0.92]},
+        "cuts": {"frozen to block1_pool": [0.83, 0.81, 0.82], "frozen to block4_pool": [0.77, 0.76, 0.78]},
+    }  # fmt: skip
+    test = {
+        name: [{"variation": way, "scored_distinct": 699, "distinct": {"mean": sum(values) / 3, "values": values}}
+               for way, values in of.items()]
+        for name, of in accuracies.items()
+    }  # fmt: skip
+    scratch = {"variation": task4.SCRATCH, "train_accuracy": 0.868, "best_at_end": best_at_end}
+    rows = [scratch | {"seeds": 3, "epochs": 20.0}, {"variation": task4.CONTINUED, "train_accuracy": 0.997}]
+    return {
+        "test": test, "pixels": {"small": 32, "middle": middle, "large": large},
+        "experiments": {"parts": {"rows": rows}, "cuts": {"chosen": "frozen to block1_pool"}},
+    }  # fmt: skip
+
+
+def test_the_lead_of_vgg16_is_told_apart_by_image_size():
+    sentences = list(task4_reading.explanation(told_sizes()))
+    of_all, of_size, smaller, best = sentences[1:]
+    assert of_all.startswith("VGG16, fine-tuned (at 192) against from CIFAR-10 weights: +9.0 points")
+    assert of_all.endswith("(192 pixels a side, not 32): features and image size together, not told apart.")
+    assert "against VGG16 at 64 pixels a side, frozen to block4_pool: +14.0 points: the same recipe" in of_size
+    assert smaller.startswith("VGG16 at 64 pixels a side, frozen to block4_pool against from CIFAR-10 weights: -5.0 p")
+    assert "frozen to block1_pool, the best cut on validation, against from CIFAR-10" in best
+    limits = " ".join(task4_reading.limits(told_sizes()))
+    assert "gets 91.0% at 192 pixels a side and 77.0% at 64" in limits
+    alike = told_sizes(large=32, middle=32)
+    assert not any("pixels" in s for s in (*task4_reading.explanation(alike), *task4_reading.limits(alike)))
+
+
+def test_a_training_that_ended_too_soon_is_called_so():
+    limits = " ".join(task4_reading.limits(told_sizes()))
+    assert "still learning when it stopped: 86.8% of the training photos right in the last of 20 epochs" in limits
+    ended = told_sizes(best_at_end=2)
+    assert not any("still learning" in s for s in (*task4_reading.limits(ended), *task4_reading.explanation(ended)))
+
+
+def on_test(name, rows):
+    """What `on_test` makes of an experiment of two seeds: {(variation, group): (plain, balanced accuracies)}."""
+    found = [
+        {"variation": variation, "group": group}
+        | {measure: {"mean": None if None in values else np.mean(values), "values": values}
+           for measure, values in zip(task4_reading.MEASURES, measured)}
+        for (variation, group), measured in rows.items()
+    ]  # fmt: skip
+    rows = [{"variation": row["variation"], "difference": 0.5, "p": 0.01} for row in found]
+    return task4_reading.on_test({"name": name, "rows": rows, "reading": ["on validation"]}, found)
+
+
+def test_balance_is_compared_with_the_same_without_it():
+    made = on_test("balance", {
+        ("a", ""): ([0.80, 0.81], [0.70, 0.71]), ("a, balanced", ""): ([0.81, 0.83], [0.75, 0.761]),
+        ("b", ""): ([0.50, 0.52], [0.40, 0.42]), ("b, balanced", ""): ([0.44, 0.46], [None, 0.48]),
+    })  # fmt: skip
+    _, balanced, base, other = made["rows"]
+    assert balanced["against"] == "a" and balanced["distinct_difference"] == pytest.approx(0.015)
+    assert balanced["balanced_accuracy_difference"] == pytest.approx(0.0505)
+    assert base["against"] is None and base["distinct_difference"] is None
+    assert {row["difference"] for row in made["rows"]} == {None}
+    assert other["balanced_accuracy_difference"] is None
+    assert made["reading"][0].startswith("'a, balanced' against 'a': accuracy +1.5 points (-4.9 to +7.9; not shown); ")
+    assert "balanced accuracy +5.1 points (+4.4 to +5.7; shown)" in made["reading"][0]
+    assert "without comparison" in made["reading"][1] and made["reading"][-1] == task4_reading.ON_TEST
+
+
+def test_learning_curves_are_compared_from_as_many_photos():
+    made = on_test("learning-curves", {
+        ("scratch, 5", "scratch"): ([0.3, 0.31], [0.35, 0.36]), ("scratch, all", "scratch"): ([0.7, 0.71], [0.7, 0.71]),
+        ("VGG16, 5", "VGG16"): ([0.5, 0.51], [0.6, 0.6101]), ("VGG16, all", "VGG16"): ([0.9, 0.92], [0.91, 0.92]),
+    })  # fmt: skip
+    assert [row["against"] for row in made["rows"]] == [None, None, "scratch, 5", "scratch, all"]
+    assert made["reading"][0] == (
+        "VGG16 against scratch with as many photos, balanced accuracy: +25.0 points (+24.9 to +25.1; shown) with 5 a "
+        "class, +21.0 points with all."
+    )
+    untouched = {"name": "cuts", "rows": [{"variation": "a"}]}
+    assert task4_reading.on_test(untouched, []) is untouched
+
+
+def test_what_differs_is_told_in_words():
+    ways = task4._ways(task4.PROFILES["cpu"], "weights.keras", "paris")
+    told = {name: task4_reading.differs_in(way, ways[task4.SCRATCH]) for name, way in ways.items()}
+    assert told[task4.SCRATCH] == "" and told[task4.CONTINUED] == "from CIFAR-10's weights, a rate of 0.04"
+    assert told[task4.FLOOR] == "VGG16 with ImageNet's weights, 192 pixels a side, linear SVM, frozen to block5_pool"
+    assert told[task4.FINE_TUNED].endswith(
+        "40 epochs frozen to block5_pool, not augmented, at a rate of 0.003, then 6 epochs frozen to block4_pool, "
+        "augmented, at a rate of 0.00004"
+    )
+    assert "photos of another city in training" in told[task4.WITH_CITY]
+    assert not any(sign in words for words in told.values() for sign in ("tfproject", "_conv", "[", "cifar10_"))
+
+
+def test_the_remark_on_recipes_names_rates_epochs_and_augmentation():
+    experiment = task4._recipes(task4.PROFILES["cpu"])
+    rows = [{"variation": variation.name, "difference_low": None} for variation in experiment.variations]
+    rows[2] |= {"difference": 0.302, "difference_low": 0.221, "difference_high": 0.383}
+    remark = experiment.remark({"rows": rows, "baseline": experiment.baseline})
+    assert "'all at once' 6 epochs frozen to block3_pool, augmented, at a rate of 0.00004;" in remark
+    assert "at a rate of 0.003, of block4 0.000015, of block5 0.00004;" in remark
+    assert "differs from it in rates alone, that of the new layers above all, which makes +30.2 points" in remark
+
+
+def test_without_chance_of_the_seed_the_interval_is_that_of_the_photos():
+    found = task4._over_seeds(summarise([0.5, 0.5]), 190)
+    assert (found["low"], found["high"]) == (pytest.approx(0.4296, abs=1e-4), pytest.approx(0.5704, abs=1e-4))
+    assert task4._over_seeds(summarise([0.5, 0.5]), None)["low"] is None
+    assert task4._over_seeds(summarise([0.5, 0.6]), 190)["low"] == summarise([0.5, 0.6]).low
+
+
+def test_losses_with_smoothed_labels_cannot_fall_below_the_labels_entropy():
+    smoothed = np.full(13, 0.1 / 13) + np.eye(13)[0] * 0.9
+    assert task4_page._least_loss(0.1, 13) == pytest.approx(-(smoothed * np.log(smoothed)).sum())
+    assert task4_page._least_loss(0.0, 13) == 0
+
+
+def test_curves_mark_the_stages_and_show_a_wide_range_of_losses():
+    rest = {"accuracy": [0.1] * 3, "val_accuracy": [0.1] * 3, "val_loss": [2.0, 1.5, 1.2]}
+
+    def loss(first):
+        histories = {"a": [rest | {"loss": [first, 1.0, 0.9]}]}
+        return transfer_figures.loss_and_accuracy(histories, {"a": "#000000"}, [2]).axes[0]
+
+    assert loss(18.0).get_yscale() == "log" and loss(2.5).get_yscale() == "linear"
+    assert [line.get_xdata()[0] for line in loss(2.5).lines if line.get_linestyle() == ":"] == [2.5]
+
+
+def test_a_part_has_its_colour_in_every_figure():
+    parts, _, _, _, balance, _ = task4.experiments(TINY, "weights.keras", "paris", ("unknown", 0.25, 3.0))
+    study = TransferStudy("", (parts, balance))
+    of_parts, of_balance = (task4_page._colours([v.name for v in e.variations], study) for e in (parts, balance))
+    shared = of_parts.keys() & of_balance.keys()
+    assert task4.CONTINUED in shared and all(of_parts[name] == of_balance[name] for name in shared)
+    assert len(set(of_balance.values())) == len(of_balance)
+    assert list(task4_page._colours(["x"], study)) == ["x"]
+
+
+def test_classes_without_test_photos_are_told_together(finished):
+    study = json.loads((finished / "metrics.json").read_text())
+    run = next(t["run"] for t in study["experiments"]["parts"]["trials"] if t["variation"] == task4.WITH_CITY)
+    measured = json.loads((finished / "runs" / run / "metrics.json").read_text())["test"]
+    del measured["unknown"]
+    whole = evaluation.Scores.from_json(measured)
+    scores = task4_page._of_tested_classes(whole)
+    assert len(whole.per_class) == 20 and len(scores.per_class) == 13
+    assert scores.macro_f1 == pytest.approx(np.mean([row["f1"] for row in whole.per_class[:13]]))
+    counts = np.array(scores.confusion)
+    assert counts.shape == (14, 14) and counts[-1].sum() == 0 and counts.sum() == whole.count
+    assert (counts[:-1, -1] == np.array(whole.confusion)[:13, 13:].sum(axis=1)).all()
+    axes = task4_page._confusion(scores).axes[0]
+    assert axes.get_ylim() == (12.5, -0.5) and axes.get_xticklabels()[-1].get_text() == task4_page.UNTESTED

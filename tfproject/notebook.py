@@ -77,7 +77,8 @@ def table(rows, columns):
 
     Args:
         rows: dicts, or the path of a CSV file.
-        columns: a dict from the columns to show, in order, to the format of their numbers (".1%", ",.0f"); "" for text.
+        columns: a dict from the columns to show, in order, to the format of their numbers (".1%", ",.0f"); "" for text,
+            a format that ends in "p" ("+.2p") for shares shown in points.
     """
     _display_markdown(to_markdown(rows, columns))
 
@@ -88,10 +89,11 @@ def to_markdown(rows, columns):
         with open(rows, newline="") as file:
             rows = list(csv.DictReader(file))
     lines = [
-        [_plain(column.replace("_", " ")) for column in columns],
+        [_plain(column.replace("_", " ")) + (" (points)" if form.endswith("p") else "")
+         for column, form in columns.items()],
         ["---:" if form else "---" for form in columns.values()],
         *([_cell(row.get(column), form) for column, form in columns.items()] for row in rows),
-    ]
+    ]  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -116,6 +118,8 @@ def show(*pictures):
 def _cell(value, form):
     if value in ("", None):
         return ""
+    if form.endswith("p"):
+        return format(100 * float(value), f"{form[:-1]}f")
     return format(float(value), form) if form else _plain(str(value))
 
 

@@ -10,6 +10,7 @@ from tfproject.statistics import wilson
 
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 WORST = 20  # how many top losses are kept
+BOOTSTRAP = 2_000  # resampled confusion matrices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,39 @@ def evaluate(model, split, class_names, batch_size=256, views=1):
     predict = predictor(model, found[:2], batch_size, views)
     probabilities = np.concatenate([predict(images) for images, _ in split.batches(batch_size)])
     return scores(probabilities, split.labels, class_names, split.names)
+
+
+def bootstrap(confusion, seed=0):
+    """Cohen's kappa and macro F1 with 95 % intervals from resampled images.
+
+    Args:
+        confusion: int (c, c), rows the true classes, columns the predicted ones.
+        seed: of the resampling.
+
+    Returns:
+        A dict: kappa, macro_f1; kappa_interval, macro_f1_interval: [low, high], percentiles of 2,000 draws. Defined as
+        in Scores: a class that is in neither labels nor predictions is left out, and a kappa is NaN where it is
+        undefined.
+    """
+    counts = np.asarray(confusion, float)
+    total = int(counts.sum())
+    draws = np.random.default_rng(seed).multinomial(total, counts.ravel() / total, BOOTSTRAP)
+    found = {}
+    for name, values in _kappa_and_f1(draws.reshape(-1, *counts.shape).astype(float)).items():
+        found[f"{name}_interval"] = np.nanpercentile(values, (2.5, 97.5)).tolist()
+    return {name: float(value) for name, (value,) in _kappa_and_f1(counts[None]).items()} | found
+
+
+def _kappa_and_f1(confusions):
+    """Cohen's kappa and macro F1 of many confusion matrices (b, c, c): a dict to two arrays (b,)."""
+    hits = np.trace(confusions, axis1=1, axis2=2)
+    true, predicted, count = confusions.sum(2), confusions.sum(1), confusions.sum((1, 2))
+    by_chance = (true * predicted).sum(1) / count**2
+    diagonal = np.diagonal(confusions, axis1=1, axis2=2)
+    with np.errstate(invalid="ignore"):
+        kappa = (hits / count - by_chance) / (1 - by_chance)
+        f1 = np.nanmean(2 * diagonal / (true + predicted), axis=1)
+    return {"kappa": kappa, "macro_f1": f1}
 
 
 def summary_text(scores):

@@ -8,6 +8,10 @@ from tfproject.experiments.reading import read_contrasts
 from tfproject.files import write_atomically
 from tfproject.training.run import Run
 
+CORRECTED = (
+    "p is corrected for the number of comparisons in the experiment by Holm's method, and 'shown' is said where it is "
+    "below 0.05: an interval without 0 alone is not enough."
+)
 METRICS = ("val_accuracy", "train_accuracy", "gap")  # in the HParams dashboard
 
 
@@ -129,12 +133,10 @@ def _summary(study, results, content):
         "and validation. Every variation is trained from each seed; the seed decides the initial weights, the order of "
         "the images, augmentation, and which training images are drawn where not all are used.",
         "Accuracies are on validation unless said otherwise. Intervals are 95 % t-intervals over the seeds, each for "
-        "itself. Differences are to the experiment's baseline, paired by seed, and tested with a paired t-test. p is "
-        "corrected for the number of comparisons in the experiment by Holm's method, and 'shown' is said where it is "
-        "below 0.05: an interval without 0 alone is not enough. The gap is accuracy on the training images, as "
-        "they are and in inference mode, minus accuracy on validation; the loss is that of training, on validation, "
-        "with label smoothing where there is that. With so few seeds only large differences can be shown. Seconds and "
-        "images/s depend on what else the machine did.",
+        "itself. Differences are to the experiment's baseline, paired by seed, and tested with a paired t-test. "
+        f"{CORRECTED} The gap is accuracy on the training images, as they are and in inference mode, minus accuracy on "
+        "validation; the loss is that of training, on validation, with label smoothing where there is that. With so "
+        "few seeds only large differences can be shown. Seconds and images/s depend on what else the machine did.",
         "Test images were looked at once, at the end, for what was chosen on validation, for each experiment's "
         "baseline, and where there is a published result.",
         f"Data: {images.origin.description.rstrip('.')}. Split: {images.split_method}. {_trained_on(study, results)}",

@@ -1,6 +1,7 @@
 """The final report: one page and one PDF about all tasks, made from what their runs left and from nothing else."""
 
 import base64
+import bisect
 import dataclasses
 import os
 import pathlib
@@ -105,19 +106,35 @@ def to_pdf(found):
         ) from error
     # Where HarfBuzz is too old to cut fonts down, fontTools does, and dates them.
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
-    for most in range(max(len(section.pictures) for section in found), -1, -1):
-        shown = [_with_pictures(section, most) for section in found]
-        html = _render(shown, address=None, fonts=_fonts())
+    fitting, fonts = {}, _fonts()
+
+    def fits(left_out):
+        html = _render(_without_pictures(found, left_out), address=None, fonts=fonts)
         document = weasyprint.HTML(string=html).render(**PDF)
         if len(document.pages) <= MOST_PAGES:
-            return document.write_pdf(**PDF)
-    raise UserError(f"The report does not fit on {MOST_PAGES} pages even without figures; publish fewer experiments.")
+            fitting[left_out] = document
+        return left_out in fitting
+
+    fewest = bisect.bisect_left(range(1 + sum(len(section.pictures) for section in found)), True, key=fits)
+    if fewest not in fitting:
+        raise UserError(
+            f"The report does not fit on {MOST_PAGES} pages even without figures; publish fewer experiments."
+        )
+    return fitting[fewest].write_pdf(**PDF)
+
+
+def _without_pictures(found, count):
+    """The sections without so many pictures, one after the other the last of the section that has most."""
+    shown = [len(section.pictures) for section in found]
+    for _ in range(count):
+        shown[max(range(len(shown)), key=lambda i: (shown[i], i))] -= 1
+    return [_with_pictures(section, most) for section, most in zip(found, shown)]
 
 
 def _with_pictures(section, most):
-    """The section with so many pictures at most, and the others named."""
+    """The section with so many pictures, and how many others there are."""
     left = len(section.pictures) - most
-    said = f"{left} more figure{'s are' if left > 1 else ' is'} in the HTML report." if left > 0 else ""
+    said = f"{left} more figure{'s are' if left > 1 else ' is'} in the HTML report." if left else ""
     return dataclasses.replace(section, pictures=section.pictures[:most], left_out=said)
 
 
@@ -155,9 +172,9 @@ def _width(png):
 
 
 def _tall(png):
-    """Whether it would be too narrow to read at the height of other figures."""
+    """Whether its text would be too small to read at the height of other figures, as with ten rows or more."""
     width, height = _size(png)
-    return height > 1.5 * width
+    return height > 0.65 * width
 
 
 def _size(png):
@@ -305,15 +322,21 @@ def _reproduce(found):
         ))  # fmt: skip
         for training in trainings:
             machine = (f"Task {section.name[4:]}", *_machine(training.environment))
-            environments.setdefault(machine, set()).add(str(training.environment["commit"] or "unknown"))
-    machines = tuple((*machine, ", ".join(sorted(commits))) for machine, commits in sorted(environments.items()))
+            environments.setdefault(machine, set()).add(_commit(training.environment))
+    versions = {machine[-1] for machine in environments}
+    alike = versions.pop() if len(versions) == 1 else ""
+    machines = tuple(
+        (*(machine[:-1] if alike else machine), ", ".join(sorted(commits)))
+        for machine, commits in sorted(environments.items())
+    )
     tables = [Table(
         "What was run. Hours are of training and validation, of the published runs, one after the other.",
         ("task", "command", "runs", "seeds", "hours"), tuple(rows),
     )]  # fmt: skip
     if machines:
         tables.append(Table(
-            "On what, and with what.", ("for", "processor", "cores", "GPUs", "versions", "commits"), machines
+            f"On what, and with what{alike and f': all with {alike}'}. A commit with a + had changes beside it.",
+            ("for", "processor", "cores", "GPUs", *(() if alike else ("versions",)), "commits"), machines,
         ))  # fmt: skip
     return _Part(
         (
@@ -326,6 +349,11 @@ def _reproduce(found):
         ),
         tuple(tables),
     )
+
+
+def _commit(environment):
+    commit, _, changes = str(environment["commit"] or "unknown").partition("+")
+    return commit[:7] + ("+" if changes else "")
 
 
 def _machine(environment):

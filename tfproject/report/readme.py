@@ -6,22 +6,24 @@ import pathlib
 
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
+from tfproject.report.report_parts import epochs_of_stages
+from tfproject.report.report_sections import COURSE_CIFAR10, COURSE_EUROSAT, NETWORKS
 from tfproject.statistics import summarise
 
 START, END = "<!-- results -->\n", "<!-- /results -->"
 COPY = {True: " (a lossy copy, harder than the original)", False: ""}
 OTHERS = {
-    "custom_cnn": "the course project 84.7 % at its best of 10 epochs, on the lossless images",
+    "custom_cnn": f"the course project {100 * COURSE_CIFAR10:.1f} % at its best of 10 epochs, on the lossless images",
     "whitened_cnn": "cifar10-airbench (Jordan 2024) 94.0 %, on the lossless images",
-    "eurosat": "the course project 68.0 % (own CNN) and 89.0 % (VGG16), Helber et al. 2019 98.6 % (ResNet-50 "
-    "pretrained on ImageNet), both on other random splits",
+    "eurosat": "the course project "
+    + " and ".join(f"{100 * accuracy:.1f} % ({name})" for name, accuracy in COURSE_EUROSAT.items())
+    + ", Helber et al. 2019 98.6 % (ResNet-50 pretrained on ImageNet), both on other random splits",
 }
 INTERVALS = (
     "Intervals are of the mean over the seeds (Student's t) where there are several, else over the test images "
     "(Wilson). The course project's numbers are single runs, the best epoch chosen by test; *another edition* is one "
     "with other photos and another split, so that its number is a guide and no comparison."
 )
-NETWORKS = {"custom_cnn": "the course's custom CNN", "whitened_cnn": "a strong small CNN"}
 
 
 def results_table(root="."):
@@ -82,6 +84,7 @@ def _add_task1(root, folder, rows, remarks):
 
 
 def _add_task4(path, rows, remarks):
+    from tfproject.tasks.task4_reading import of_size
     from tfproject.tasks.task4_transfer import PUBLISHED, SVM
 
     if not path.exists():
@@ -97,10 +100,10 @@ def _add_task4(path, rows, remarks):
             f"| buildings: {row['variation'][2:]} | Terrassa Buildings, {row['scored_distinct']:,} test photos "
             f"| {said} | the course project {100 * theirs:.1f} %, on another edition |"
         )
-    remarks.append(
-        f"Buildings: photos that also are in training are left out of the test. From [`{path.parent.name}`]"
-        "(results/task4-losses/metrics.json)."
-    )
+    remarks.append(" ".join((
+        "Buildings: photos that also are in training are left out of the test.", *of_size(metrics),
+        f"From [`{path.parent.name}`](results/task4-losses/metrics.json).",
+    )))  # fmt: skip
 
 
 def _accuracy(accuracy, runs, interval=(None, None), views=1):
@@ -114,6 +117,8 @@ def _accuracy(accuracy, runs, interval=(None, None), views=1):
 def _add_task5(folder, rows, remarks):
     from tfproject.tasks.task5_page import vgg16_words
 
+    if not (folder / "metrics.json").exists():
+        return
     metrics = json.loads((folder / "metrics.json").read_text())
     parts = metrics.get("parts", {})
     names = {"random": "a random split", "spatial": "a split by place"}
@@ -130,11 +135,10 @@ def _add_task5(folder, rows, remarks):
                 f"| {OTHERS['eurosat'] if kind == 'random' else ''} |"
             )
             environment = found["environments"][0]
-            epochs = " + ".join(str(recipe["epochs"]) for recipe in (*found["earlier"], found["recipe"]))
             remarks.append(
-                f"{network[0].upper()}{network[1:]}, {words}: {found['parameters']:,} parameters, {epochs} epochs "
-                f"over {found['images']:,} tiles, at most {max(found['seconds']) / 60:.0f} minutes a run on "
-                f"{environment['cores']} CPU cores."
+                f"{network[0].upper()}{network[1:]}, {words}: {found['parameters']:,} parameters, "
+                f"{epochs_of_stages(found)} epochs over {found['images']:,} tiles, at most "
+                f"{max(found['seconds']) / 60:.0f} minutes a run on {environment['cores']} CPU cores."
             )
     if "random" in parts:
         remarks.append(

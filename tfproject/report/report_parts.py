@@ -4,12 +4,9 @@ import csv
 import dataclasses
 import json
 
-import numpy as np
-
 from tfproject.report import figures
 
 INTERVALS = "of shares Wilson's, of macro F1 and kappa by a bootstrap over the test images"
-BOOTSTRAP = 2_000
 SYNTHETIC = "Generated images: the numbers say nothing about the real world."
 SIGNIFICANCE = 0.05
 
@@ -208,25 +205,12 @@ def share_of(hits, count):
 
 def resampled(confusion):
     """Macro F1 and kappa with bootstrap intervals, as text; the images are resampled, from a fixed seed."""
-    counts = np.asarray(confusion)
-    total = int(counts.sum())
-    draws = np.random.default_rng(0).multinomial(total, counts.ravel() / total, BOOTSTRAP)
-    for of in (_macro_f1, _kappa):
-        (value,), many = of(counts[None]), of(draws.reshape(-1, *counts.shape))
-        low, high = np.nanpercentile(many, (2.5, 97.5))
-        yield f"{value:.3f} ({low:.3f} to {high:.3f})"
+    from tfproject.evaluation import bootstrap
 
-
-def _macro_f1(counts):
-    right, both = np.diagonal(counts, axis1=1, axis2=2), counts.sum(1) + counts.sum(2)
-    return np.where(both > 0, 2 * right / np.maximum(both, 1), 0).mean(1)
-
-
-def _kappa(counts):
-    total = counts.sum((1, 2))
-    right = np.diagonal(counts, axis1=1, axis2=2).sum(1) / total
-    chance = (counts.sum(1) * counts.sum(2)).sum(1) / total**2
-    return (right - chance) / np.maximum(1 - chance, 1e-12)
+    found = bootstrap(confusion)
+    for name in ("macro_f1", "kappa"):
+        low, high = found[f"{name}_interval"]
+        yield f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
 def upper(text):
@@ -280,8 +264,13 @@ def variations_table(called, analysis, gap):
 def trained_on(analysis):
     """On how many images for how many epochs an experiment's baseline is trained."""
     base = next(row for row in analysis["rows"] if row["variation"] == analysis["baseline"])
-    epochs = "" if base["epochs"] is None else f" for {base['epochs']:g} epochs"  # None if a seed diverged
-    return f"on {base['train_images']:,} images{epochs}"
+    epochs = base.get("epochs_of_stages") or _or_nothing(base["epochs"], "g")  # None if a seed diverged
+    return f"on {base['train_images']:,} images{epochs and f' for {epochs} epochs'}"
+
+
+def epochs_of_stages(found):
+    """The epochs of a network of Task 5, stage by stage: "10 + 6"."""
+    return " + ".join(str(recipe["epochs"]) for recipe in (*found["earlier"], found["recipe"]))
 
 
 def highest(analysis):

@@ -19,6 +19,7 @@ from tfproject.report.report_parts import (
     data_of_runs,
     data_words,
     differences_shown,
+    epochs_of_stages,
     highest,
     in_views,
     is_synthetic,
@@ -39,9 +40,10 @@ from tfproject.report.report_parts import (
     variations_table,
     views_of,
 )
+from tfproject.tasks.task2_experiments import PUBLISHED
 
 # The course project's accuracies on test, where the artefacts do not carry them: single runs, no intervals given.
-COURSE_CIFAR10 = 0.847
+COURSE_CIFAR10 = PUBLISHED["BatchNorm"]
 COURSE_EUROSAT = {"own CNN": 0.680, "VGG16": 0.890}
 FOLDERS = {
     "task1": "task1-custom-cnn", "task2": "task2-experiments", "task3": "task3-visualizations",
@@ -270,8 +272,10 @@ def _task3(folder):
 
 
 def _task4(folder):
+    from tfproject.experiments.page import CORRECTED
     from tfproject.statistics import wilson
-    from tfproject.tasks.task4_page import explanation
+    from tfproject.tasks.task4_page import CURVES_CAPTION
+    from tfproject.tasks.task4_reading import explanation, limits, sizes
     from tfproject.tasks.task4_transfer import SVM
 
     section = Section(
@@ -290,11 +294,13 @@ def _task4(folder):
             text.append(f"'{name}' diverged with at least one seed, so no mean is given.")
             rows.append((name, f"{part['train_images']:,}", "diverged", "", ""))
             continue
-        count = part["scored_distinct"]
-        known[name] = ours = accuracy_of(as_summary(found), wilson(round(found["mean"] * count), count))
+        ours, all_photos = (
+            accuracy_of(as_summary(part[key]), wilson(round(part[key]["mean"] * part[count]), part[count]))
+            for key, count in (("distinct", "scored_distinct"), ("test", "scored"))
+        )
+        known[name] = ours
         rows.append((
-            name, f"{part['train_images']:,}", *(over_seeds(part[key], form) for key, form in (
-                ("distinct", ".1%"), ("test", ".1%"), ("auroc_least_sure", ".2f"))),
+            name, f"{part['train_images']:,}", ours, all_photos, over_seeds(part["auroc_least_sure"], ".2f")
         ))  # fmt: skip
         if published.get(name) is not None and name != SVM:  # which has the softmax's number
             comparisons.append(
@@ -310,7 +316,11 @@ def _task4(folder):
             sentence += f" From scratch ('{first}') it is {told(known[first])}."
         text.insert(0, sentence)
         explained = list(explanation(metrics))
-        text += [*explained, *filter(None, [metrics.get("sides")])]
+        text += explained
+        text.append(
+            "Of two parts a difference counts as shown where its interval does not hold 0, each for itself; in the "
+            f"experiments below {CORRECTED}" + (f" {sizes(metrics)}" if "pixels" in metrics else "")
+        )
         conclusions += [f"On buildings, {sentence}" for sentence in explained]
     text.append(
         f"The set: {sum(map(sum, photos['counts'].values())):,} photos in {len(photos['class_names'])} classes, the "
@@ -321,7 +331,8 @@ def _task4(folder):
     )
     for name, analysis in metrics["experiments"].items():
         if name != "parts":
-            said = [f"The baseline is trained {trained_on(analysis)}.", *analysis["reading"], analysis["remark"]]
+            base = None if _on_test(analysis) else f"The baseline is trained {trained_on(analysis)}."
+            said = [base, *analysis["reading"], analysis["remark"]]
             text.append(f"{upper(name.replace('-', ' '))}. {' '.join(filter(None, said))}")
     text += data_words(photos)
     pictures = [
@@ -329,36 +340,59 @@ def _task4(folder):
                    "Accuracy of each part on test, with 95 % intervals, and the course project's.",
                    f"Dots with intervals, a row for each part: {'; '.join(f'{n} {m}' for n, m in known.items())}."),
         published_picture(folder / "figures" / "learning-curves.png",
-                   "Accuracy on test by training photos a class: every seed, and the mean with its 95 % interval.",
-                   "A line for each way of training over the number of training photos a class."),
+                   CURVES_CAPTION, "A line for each way of training over the number of training photos a class."),
         published_picture(folder / "figures" / "gradcam.png", "What speaks for the predicted class, by Grad-CAM.",
                    "Test photos with heat maps of where the evidence for the predicted class lies."),
     ]  # fmt: skip
     tables = [Table(
-        "Each part, mean over the seeds with the 95 % t-interval; without duplicates of training photos unless said.",
+        "Each part, mean over the seeds with the 95 % t-interval, or Wilson's of the photos where every seed gives the "
+        "same; without duplicates of training photos unless said.",
         ("part", "training photos", "accuracy", "with duplicates", "AUROC of unknown"),
         cells(rows),
     )]  # fmt: skip
-    tables += [
-        variations_table(name.replace("-", " "), analysis, RUNNING_GAP)
-        for name, analysis in metrics["experiments"].items()
-        if name != "parts"
-    ]
-    scored = [part["scored_distinct"] for part in parts if part["scored_distinct"]]
-    limits = (
-        [f"Task 4: there are {min(scored):,} test photos without duplicates in training; one is {1 / min(scored):.2%}."]
-        if scored
-        else []
-    )
+    for name, analysis in metrics["experiments"].items():
+        if _on_test(analysis):
+            tables.append(_table_on_test(analysis, metrics["test"][name]))
+        elif name != "parts":
+            tables.append(variations_table(name.replace("-", " "), analysis, RUNNING_GAP))
     return dataclasses.replace(
         section, text=tuple(text), tables=tuple(tables), pictures=tuple(filter(None, pictures)),
         comparisons=() if is_synthetic(metrics) else tuple(comparisons), conclusions=tuple(conclusions),
-        limits=(*limits, *synthetic_limit("Task 4", metrics)),
+        limits=(*(f"Task 4: {limit}" for limit in limits(metrics)), *synthetic_limit("Task 4", metrics)),
         sources=sources(folder, "metrics.json"), trainings=trainings(folder),
     )  # fmt: skip
 
 
+def _on_test(analysis):
+    """Whether the analysis has differences on test in place of those on validation."""
+    return "against" in analysis["rows"][0]
+
+
+def _table_on_test(analysis, found):
+    from tfproject.tasks.task4_reading import MEASURES
+
+    scored = {row["variation"]: row for row in found}
+    rows = [
+        (row["variation"], f"{scored[row['variation']]['train_images']:,}", *(
+            text for measure in MEASURES for text in (
+                over_seeds(scored[row["variation"]][measure], ".1%"),
+                points(*(row[f"{measure}_{part}"] for part in ("difference", "low", "high"))),
+            )
+        ))
+        for row in analysis["rows"]
+    ]  # fmt: skip
+    called = upper(analysis["name"].replace("-", " "))
+    return Table(
+        f"{called}: {analysis['question']} On test photos without duplicates in training, means with 95 % t-intervals; "
+        "differences in points, to what the text says.",
+        ("variation", "photos", *(text for called in MEASURES.values() for text in (called, "difference"))),
+        cells(rows),
+    )
+
+
 def _task5(folder):
+    from tfproject.tasks.task5_eurosat import PARTS
+
     section = Section(
         "task5", "Open project: land use and land cover from EuroSAT",
         "How well can satellite tiles be classified from scratch, and does that hold in a region never seen?",
@@ -366,15 +400,15 @@ def _task5(folder):
     metrics = read(folder / "metrics.json")
     if not metrics:
         return section
-    parts, text, rows, comparisons, conclusions, limits, known = metrics.get("parts", {}), [], [], [], [], [], {}
-    for name, found in _finals(metrics):
+    parts, text, rows, comparisons, conclusions, limits, known = metrics["parts"], [], [], [], [], [], {}
+    for name, found in _finals(parts):
         chosen = found["test"][str(found["views"])]
         ours = accuracy_of(as_summary(chosen["accuracy"]), chosen["intervals"][0])
         known[name] = ours
         text.append(
             f"{name}: {told(ours)} of {found['test_images']:,} test tiles right, with {in_views(found['views'])}; "
-            f"{found['parameters']:,} parameters, {found['epochs']} epochs, at most {max(found['seconds']) / 60:.0f} "
-            "minutes a run."
+            f"{found['parameters']:,} parameters, {epochs_of_stages(found)} epochs, at most "
+            f"{max(found['seconds']) / 60:.0f} minutes a run."
         )
         for i, accuracy in enumerate(chosen["accuracies"]):
             rows.append((name, str(i + 1), str(found["views"]), Measured(accuracy, *chosen["intervals"][i]),
@@ -390,8 +424,7 @@ def _task5(folder):
         from tfproject.tasks.task5_page import spatial_words
 
         conclusions.append(spatial_words(drop))
-    expected = {"random", "spatial", "vgg16", "exploration", "preparation", "steps", "search", "analysis"}
-    if missing := sorted(expected - set(parts) - ({"random"} if known else set())):
+    if missing := [part for part in PARTS if part not in parts]:
         text.append(f"Missing, as not finished yet: {joined(missing)}.")
     text += _task5_parts(parts)
     pictures = [confusion_picture(metrics["test"], "The first run on the random split: ")] if "test" in metrics else []
@@ -443,25 +476,14 @@ TASK5_PICTURES = {
 }  # fmt: skip
 
 
-def _finals(metrics):
-    """The final networks: (name, what their runs came to) of each; of older results the single run."""
-    parts = metrics.get("parts", {})
+def _finals(parts):
+    """The final networks: (name, what their runs came to) of each."""
     for kind in ("random", "spatial"):
         if kind in parts:
             yield f"From scratch, {kind} split", parts[kind]
     for kind in ("random", "spatial"):
         if kind in parts.get("vgg16", {}):
             yield f"VGG16 fine-tuned, {kind} split", parts["vgg16"][kind]
-    if "random" not in parts and "test" in metrics:
-        test, training = metrics["test"], metrics["training"]
-        accuracy = {"count": 1, "mean": test["accuracy"], "spread": None, "low": None, "high": None}
-        yield FROM_SCRATCH, {
-            "views": 1, "test_images": test["count"], "seconds": [training["seconds"]],
-            "parameters": training["parameters"], "epochs": training["epochs"],
-            "test": {"1": {
-                "accuracy": accuracy, "accuracies": [test["accuracy"]], "intervals": [test["accuracy_interval"]],
-            }},
-        }  # fmt: skip
 
 
 def _task5_parts(parts):

@@ -7,15 +7,17 @@ from tfproject.report.experiment_figures import finish_accuracy_rows
 from tfproject.report.figures import _figure, _percent
 from tfproject.report.style import styled
 
+LARGEST_RANGE = 8  # of losses, the largest over the smallest, that a linear axis still shows
+
 
 @styled
 def learning_curves(curves, chance, colours):
-    """Accuracy on test against photos per class: the mean of the seeds, its 95 % interval, and every seed.
+    """Balanced accuracy on test against photos per class: the mean of the seeds, its 95 % interval, and every seed.
 
     Args:
         curves: a dict from method to points {per_class, accuracies, mean, low, high}, the fewest photos first;
             per_class is the mean number of training photos a class, low and high None where there is no interval.
-        chance: the accuracy of always saying the most frequent class.
+        chance: the accuracy of always saying the same class.
         colours: a dict from method to colour.
     """
     figure, axes = _figure((style.WIDTH, 3.6))
@@ -28,11 +30,12 @@ def learning_curves(curves, chance, colours):
             axes.plot([place] * len(point["accuracies"]), point["accuracies"], ".", color=colour, markersize=3)
             if point["low"] is not None:
                 axes.vlines(place, max(0, point["low"]), min(1, point["high"]), color=colour, linewidth=1.2)
-    axes.axhline(chance, color=style.GREY, linewidth=1, linestyle=":", label="always the most frequent class")
+    axes.axhline(chance, color=style.GREY, linewidth=1, linestyle=":", label="always the same class")
     axes.set_xscale("log")
     axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.minorticks_off()
-    axes.set(xlabel="training photos a class (the last: all, on average)", ylabel="accuracy on test", ylim=(0, 1))
+    axes.set_xlabel("training photos a class (the last: all, on average)")
+    axes.set(ylabel="balanced accuracy on test", ylim=(0, 1))
     axes.yaxis.set_major_formatter(_percent())
     axes.grid()
     figure.legend(loc="outside lower center", ncols=2)
@@ -70,14 +73,17 @@ def parts(rows):
 
 
 @styled
-def loss_and_accuracy(histories, colours):
+def loss_and_accuracy(histories, colours, stage_ends=()):
     """Loss and accuracy after each epoch, on validation and (dashed) in training: the mean of the seeds.
 
     Args:
         histories: a dict from variation to a list of histories, one per seed; each a dict with the lists `loss`,
             `accuracy`, `val_loss` and `val_accuracy`, a value per epoch.
         colours: a dict from variation to colour.
+        stage_ends: after how many epochs a stage of some variation ends; a line is drawn there.
     """
+    from matplotlib.ticker import LogLocator
+
     figure, panels = _figure((style.WIDTH, 3.1 + 0.12 * len(histories)), columns=2)
     for axes, column, title in zip(panels, ("loss", "accuracy"), ("Loss", "Accuracy")):
         for name, of_seeds in histories.items():
@@ -88,9 +94,21 @@ def loss_and_accuracy(histories, colours):
                 marker = "." if prefix and length < 4 else None
                 axes.plot(epochs, values.mean(axis=0), line, color=colours[name], label=label, marker=marker,
                           linewidth=1.6 if prefix else 1)  # fmt: skip
+        for end in stage_ends:
+            axes.axvline(end + 0.5, color=style.GREY, linewidth=0.8, linestyle=":")
         axes.set(title=title, xlabel="epoch (dashed: training)")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid()
+    if _range(histories) > LARGEST_RANGE:
+        panels[0].set_yscale("log", subs=())
+        panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[0].yaxis.set_major_formatter("{x:g}")
     panels[1].yaxis.set_major_formatter(_percent())
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def _range(histories):
+    values = [history[column] for each in histories.values() for history in each for column in ("loss", "val_loss")]
+    values = np.concatenate(values)
+    return values.max() / max(values.min(), 1e-9)

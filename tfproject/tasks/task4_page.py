@@ -1,5 +1,6 @@
 """Task 4's tables, figures, metrics.json and page."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,12 +9,22 @@ from tfproject.experiments.analysis import to_csv
 from tfproject.experiments.experiment import Trial
 from tfproject.experiments.transfer import history_of, probabilities
 from tfproject.files import write_atomically
-from tfproject.statistics import compare
 from tfproject.tasks import task4_transfer as task
+from tfproject.tasks.task4_reading import MEASURES, differs_in, explanation, limits, on_test, reading, sizes
 from tfproject.training.stages import stages_of
 
 ATTRIBUTED = 8  # photos in the Grad-CAM sheet
+POOLED = 16  # pixels a side of what a place of VGG16's last convolution stands for: four poolings are before it
+UNTESTED = "another city's class"
 LOOKS = "Does it look at the building?"
+LOOKS_WORDS = (
+    "To be judged by eye: nothing here measures where the building is, and {photos} photos are too few for a rule. A "
+    "map is bright on sky, trees or cars where these speak for the class: that may be right for the wrong reason. Each "
+    "has {side} x {side} cells, smoothed to the photo's size, so that its edges tell nothing, and goes from 0 at its "
+    "own least to 1 at its own most important place, so that brightness is not to be compared from map to map: one "
+    "without much evidence is as bright as another. Task 3 tests how far such maps can be believed, which not "
+    "every method passes on every network; on this one it was not tested, so that a map is a hint and no proof."
+)
 SUMMARISED = (
     "test", "distinct", "balanced_accuracy", "known_accuracy", "known_accuracy_among_known", "auroc_least_sure",
     "auroc_own",
@@ -37,25 +48,22 @@ def write(study, size, analyses):
     experiments = {experiment.name: experiment for experiment in study.experiments if experiment.name in analyses}
     found = {name: task.summaries(study, experiment) for name, experiment in experiments.items()}
     photos = _photos(study, experiments["parts"])
-    content = {"data": photos, "test": found, "trained": _trained(study, analyses), "experiments": analyses}
-    content["sides"] = (
-        f"The custom CNN sees the photos at {size.small} pixels a side, as its CIFAR-10 weights do, VGG16 in parts 3 "
-        f"and 4 at {size.large}, and VGG16 where cuts and recipes are compared at {size.middle}: accuracies of "
-        "different sizes are not to be compared."
-    )
-    why = page.Section(
-        "Why they come in this order",
-        text=(content["sides"], *explanation(content), "Differences are paired by seed, intervals 95 % t-intervals "
-              "over the seeds: which photos are tested is chance that they do not show. Between two SVMs there is no "
-              "chance of the seed."),
-    )  # fmt: skip
-    sections = [_result(study, experiments, found, photos), why, _data(study, experiments["parts"], photos)]
+    analyses = {
+        name: _with_epochs(study, experiments[name], on_test(analysis, found[name]))
+        for name, analysis in analyses.items()
+    }  # fmt: skip
+    content = {
+        "data": photos, "pixels": {name: getattr(size, name) for name in ("small", "middle", "large")}, "test": found,
+        "trained": _trained(study, analyses), "experiments": analyses,
+    }  # fmt: skip
+    compared = {name: _compared(study, experiments[name], analyses[name], found[name]) for name in experiments}
+    sections = [_result(study, experiments, found, photos), _why(content)]
+    sections += [compared.pop(name) for name in ("learning-curves",) if name in compared]
+    sections += [page.Section("Limits", text=tuple(limits(content))), _data(study, experiments["parts"], photos)]
     sections.append(page.Section("Where it was trained", table=_trained_table(content["trained"])))
-    sections += [_compared(study, experiments[name], analyses[name], found[name]) for name in experiments]
-    if "learning-curves" in experiments:
-        sections.insert(2, _learning_curves(study, found["learning-curves"], photos, experiments["parts"]))
+    sections += compared.values()
     sections += _each_part(study, experiments["parts"])
-    sections += _attribution(study, experiments["parts"])
+    sections += _attribution(study, size, experiments["parts"])
     for name in experiments:
         write_atomically(study.directory / f"{name}.csv", to_csv(analyses[name]["rows"]))
         write_atomically(study.directory / f"{name}-trials.csv", to_csv(analyses[name]["trials"]))
@@ -66,72 +74,32 @@ def write(study, size, analyses):
     return goal
 
 
-def reading(metrics):
-    """What the parts came to, in a sentence each.
+def _why(content):
+    from tfproject.report import page
 
-    Args:
-        metrics: what metrics.json holds.
-    """
-    for row in metrics["test"]["parts"]:
-        found = row["distinct"]
-        if found["mean"] is None:
-            yield f"{row['variation']}: training diverged."
-            continue
-        spread = f", standard deviation {100 * found['spread']:.2f} points" if found["spread"] else ""
-        yield (
-            f"{row['variation']}: {found['mean']:.2%} of {row['scored_distinct']:,} test photos without duplicates in "
-            f"training right (mean of {found['count']} seeds{spread})."
-        )
+    return page.Section(
+        "Why they come in this order",
+        text=(sizes(content), *explanation(content), "Differences are paired by seed, intervals 95 % t-intervals over "
+              "the seeds: which photos are tested is chance that they do not show. Here a difference counts as shown "
+              "where its interval does not hold 0, each for itself; in the tables below p is corrected for the number "
+              "of comparisons as well. Between two SVMs there is no chance of the seed."),
+    )  # fmt: skip
 
 
-def explanation(metrics):
-    """Why the parts come in the order in which they do, a sentence for each step, made from the numbers.
-
-    Each compares two parts, paired by seed, on test photos without duplicates in training.
-
-    Args:
-        metrics: what metrics.json holds.
-    """
-    found = {row["variation"]: row["distinct"] for row in metrics["test"]["parts"]}
-    trained = {row["variation"]: row.get("train_accuracy") for row in metrics["experiments"]["parts"]["rows"]}
-    for one, other, words in (
-        (task.SOFTMAX, task.SCRATCH, _of_frozen_features(trained.get(task.SOFTMAX))),
-        (task.CONTINUED, task.SCRATCH, {
-            1: "the same weights are a good place to start from, once they may change",
-            -1: "where CIFAR-10 left the weights is a worse start than a random one, at this rate and in these epochs",
-        }),
-        (task.FLOOR, task.SVM, {
-            1: "the same classifier on other features: VGG16 learnt its own from a thousand classes of large photos, "
-               "the custom CNN from ten classes of small ones, and VGG16 is shown larger images here too",
-            -1: "the same classifier on other features, and VGG16's suit these photos less",
-        }),
-        (task.FINE_TUNED, task.FLOOR, {
-            1: "new layers and an adapted last block do better than a linear SVM on the features as ImageNet left "
-               "them; which of the two makes the difference is not told apart here",
-            -1: "training new layers and the last block on so few photos does worse than a linear SVM on what was "
-                "there",
-        }),
-        (task.WITH_CITY, task.FINE_TUNED, {
-            1: "photos of another city, with classes of its own, teach what the two have in common",
-            -1: "another city's photos and classes take room from those that are tested",
-        }),
-    ):  # fmt: skip
-        if found.get(one, {}).get("mean") is None or found.get(other, {}).get("mean") is None:
-            continue
-        gap = compare(found[one]["values"], found[other]["values"])
-        between = "" if gap.low is None else f" ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
-        said = f"{one[2:]} against {other[2:]}: {100 * gap.mean:+.1f} points{between}"
-        shown = gap.mean != 0 if gap.low is None else gap.low > 0 or gap.high < 0
-        yield f"{said}: {words[1 if gap.mean > 0 else -1]}." if shown else f"{said}: no difference is shown."
-
-
-def _of_frozen_features(train_accuracy):
-    return {
-        1: "so few photos do not teach features as good as CIFAR-10's",
-        -1: "these features suit the photos less: even of the training photos, as augmentation changes them, a linear "
-            f"layer on them gets only {train_accuracy:.0%} right in the last epoch"
-            if train_accuracy is not None and train_accuracy < 0.75 else "features of other photos suit these less",
-    }  # fmt: skip
+def _with_epochs(study, experiment, analysis):
+    """The analysis with the epochs of all stages ("40 + 6"), and with how many seeds the last one was the best."""
+    stages = {v.name: [recipe.epochs for recipe in (*v.stages, v.recipe)] for v in experiment.variations if not v.svm}
+    best_at_end = dict.fromkeys(stages, 0)
+    for trial in analysis["trials"]:
+        if not trial["diverged"] and trial["variation"] in stages:
+            values = _run(study.directory / "runs" / trial["run"]).history["val_accuracy"]
+            best_at_end[trial["variation"]] += int(np.argmax(values) == len(values) - 1)
+    rows = [
+        row | {"epochs_of_stages": " + ".join(map(str, stages.get(row["variation"], ()))) or None,
+               "best_at_end": best_at_end.get(row["variation"])}
+        for row in analysis["rows"]
+    ]  # fmt: skip
+    return analysis | {"rows": rows}
 
 
 def _drawn(study, name, figure, caption):
@@ -199,8 +167,6 @@ def _trained_table(trained):
 
 
 def _without_distinct(images):
-    import dataclasses
-
     return dataclasses.replace(images, splits={k: v for k, v in images.splits.items() if k != "distinct"})
 
 
@@ -215,7 +181,8 @@ def _result(study, experiments, found, photos):
     text = [
         f"Data: {photos['description']}. Split: {photos['split']}.",
         *reading({"test": found}),
-        "Means are over the seeds, intervals 95 % t-intervals over the seeds. Nothing was chosen by the test photos. "
+        "Means are over the seeds, intervals 95 % t-intervals over the seeds, and Wilson's of the photos where every "
+        "seed gives the same, as an SVM does. Nothing was chosen by the test photos. "
         "The course project's numbers are of another edition of the set: a guide, not a comparison like for like.",
     ]
     if photos["synthetic"]:
@@ -233,12 +200,12 @@ def _result(study, experiments, found, photos):
         "Unknown photos show none of the twelve buildings. Of the photos of these, 'twelve buildings' is the share "
         "said right, and 'among the twelve' the same where unknown cannot be said. The AUROC is how well unknown "
         "photos are told from known ones: by 1 minus the largest probability of the twelve, and by the probability of "
-        "none of them. An SVM has margins, whose softmax stands for probabilities; it comes out the same from every "
-        "seed, so its interval says nothing of chance."
+        "none of them. An SVM has margins, whose softmax stands for probabilities."
     )
     return page.Section(
         "Result", text=tuple(text), table=(head, *cells),
-        figures=(_drawn(study, "parts", transfer_figures.parts(rows), "Accuracy of each part on test."),),
+        figures=(_drawn(study, "parts", transfer_figures.parts(rows),
+                        "Accuracy of each part on test, with 95 % intervals."),),
     )  # fmt: skip
 
 
@@ -264,69 +231,152 @@ def _data(study, experiment, photos):
 
 def _compared(study, experiment, analysis, rows):
     """An experiment's table, readings, accuracies and curves."""
-    from tfproject.report import experiment_figures, page, style, transfer_figures
+    from tfproject.experiments.page import CORRECTED
+    from tfproject.report import page
 
-    histories = {}
-    for trial in analysis["trials"]:
-        run = study.directory / "runs" / trial["run"]
-        if not trial["diverged"] and (run / "history.csv").exists():
-            histories.setdefault(trial["variation"], []).append(history_of(_run(run)))
-    shown = experiment_figures.accuracy(analysis["rows"], analysis["trials"], analysis["baseline"])
-    drawn = [_drawn(study, f"{experiment.name}-accuracy", shown,
-                    "Accuracy of each variation: every seed, and the mean with its 95 % interval.")]  # fmt: skip
-    if histories and experiment.name != "learning-curves":  # two dozen, which nobody could tell apart
-        colours = style.class_colours([row["variation"] for row in rows])
-        drawn.append(_drawn(
-            study, f"{experiment.name}-curves", transfer_figures.loss_and_accuracy(histories, colours),
-            "Loss and accuracy after each epoch, all stages one after the other: the mean of the seeds. In training "
-            "they are the running means over the epoch, of augmented photos and with dropout.",
-        ))  # fmt: skip
     of = {row["variation"]: row for row in analysis["rows"]}
+    variations = {variation.name: variation for variation in experiment.variations}
     tested = all(variation.has_test for variation in experiment.variations)
     # Where there is no test, the photos that are scored are those of validation, with the network in float32.
     scored = ("test", "without duplicates") if tested else ("validation, scored", "the same without duplicates")
-    head = ("variation", "training photos", "validation", "difference", "corrected p", *scored, "balanced",
-            "AUROC, least sure", "differs in")  # fmt: skip
+    on_validation = "against" not in analysis["rows"][0]
+    compared = ("difference", "corrected p") if on_validation else _heads_on_test()
+    head = ("variation", "training photos", "validation", *compared, *scored, "balanced", "AUROC, least sure",
+            "differs in")  # fmt: skip
     cells = [
-        (row["variation"], f"{row['train_images']:,}", _or_nothing(of[row["variation"]]["val_accuracy"], ".2%"),
-         _points(of[row["variation"]]["difference"]), _or_nothing(of[row["variation"]]["p_corrected"], ".2g"),
+        (name, f"{row['train_images']:,}", _or_nothing(of[name]["val_accuracy"], ".2%"),
+         *((_points(of[name]["difference"]), _or_nothing(of[name]["p_corrected"], ".2g")) if on_validation
+           else _cells_on_test(of[name])),
          _percent(row["test"]), _percent(row["distinct"]), _percent(row["balanced_accuracy"]),
-         _number(row["auroc_least_sure"]), of[row["variation"]]["changes"])
-        for row in rows
+         _number(row["auroc_least_sure"]), differs_in(variations[name], variations[experiment.baseline]))
+        for name, row in ((row["variation"], row) for row in rows)
     ]  # fmt: skip
+    rule = CORRECTED if on_validation else None
     return page.Section(
         experiment.name.replace("-", " ").capitalize(),
-        text=tuple(filter(None, (experiment.question, *analysis["reading"], analysis["remark"]))),
+        text=tuple(filter(None, (experiment.question, *analysis["reading"], rule, analysis["remark"]))),
         table=(head, *cells),
-        figures=tuple(drawn),
+        figures=tuple(_of_experiment(study, experiment, analysis, rows)),
         links=tuple((f"{experiment.name}{end}.csv", text) for end, text in (
             ("", "All columns"), ("-test", "What is scored"), ("-trials", "Every trial"),
         )),
     )  # fmt: skip
 
 
-def _learning_curves(study, rows, photos, parts):
-    from tfproject.report import page, style, transfer_figures
+def _heads_on_test():
+    return [text for called in MEASURES.values() for text in (f"{called} on test, difference", "corrected p")]
 
-    classes, curves = len(photos["class_names"]), {}
+
+def _cells_on_test(row):
+    """The differences of a row that `on_test` compared."""
+    return [
+        text for measure in MEASURES
+        for text in (_points(row[f"{measure}_difference"]), _or_nothing(row[f"{measure}_p_corrected"], ".2g"))
+    ]  # fmt: skip
+
+
+def _of_experiment(study, experiment, analysis, rows):
+    """Figures of accuracies, and of loss and accuracy after each epoch."""
+    from tfproject.report import experiment_figures, transfer_figures
+
+    if experiment.name == "learning-curves":
+        yield _learning_curves(study, experiment, rows)
+    accuracy = experiment_figures.accuracy(analysis["rows"], analysis["trials"], analysis["baseline"])
+    yield _drawn(
+        study, f"{experiment.name}-accuracy", accuracy,
+        "Accuracy of each variation: every seed, and the mean with its 95 % interval; the dotted line is the mean of "
+        f"'{analysis['baseline']}' on validation. An interval that is wider than the picture runs out of it.",
+    )  # fmt: skip
+    histories = {}
+    for trial in analysis["trials"]:
+        run = study.directory / "runs" / trial["run"]
+        if not trial["diverged"] and (run / "history.csv").exists():
+            histories.setdefault(trial["variation"], []).append(history_of(_run(run)))
+    if not histories or experiment.name == "learning-curves":  # two dozen, which nobody could tell apart
+        return
+    trained = [variation for variation in experiment.variations if variation.name in histories]
+    ends = sorted({end for variation in trained for end in _stage_ends(variation)})
+    colours = _colours([variation.name for variation in experiment.variations], study)
+    yield _drawn(
+        study, f"{experiment.name}-curves", transfer_figures.loss_and_accuracy(histories, colours, ends),
+        "Loss and accuracy after each epoch, the mean of the seeds. "
+        + " ".join(filter(None, (
+            ends and "Stages follow one another; at a dotted line one begins.",
+            _training_words(bool(ends)), *_loss_words(study, experiment, trained),
+        ))),
+    )  # fmt: skip
+
+
+def _stage_ends(variation):
+    """After how many epochs each stage but the last ends."""
+    return np.cumsum([recipe.epochs for recipe in variation.stages]).tolist()
+
+
+def _colours(names, study):
+    """A colour for each variation; where some are the parts' own, these have the colours of the parts' figure."""
+    from tfproject.report import style
+
+    parts = [variation.name for variation in study.experiments[0].variations]
+    return style.class_colours(list(dict.fromkeys((*parts, *names))) if set(parts) & set(names) else names)
+
+
+def _training_words(has_stages):
+    text = "In training they are the running means over the epoch, with dropout and of augmented photos"
+    if not has_stages:
+        return f"{text}."
+    return f"{text}, but for the first stage, in which VGG16's new layers alone are trained, on photos as they are."
+
+
+def _loss_words(study, experiment, variations):
+    """What the losses cannot fall below, as label smoothing is in them, and that others are not to be compared."""
+    floors = {}
+    for variation in variations:
+        classes = len(study.images_of(Trial(variation, experiment.seeds[0])).class_names)
+        floor = f"{_least_loss(variation.recipe.label_smoothing, classes):.2f}"
+        floors.setdefault(floor, []).append(f"'{variation.name}'")
+    if len(floors) == 1:
+        (floor,) = floors
+        if float(floor):
+            yield f"Label smoothing is in both losses, which so cannot fall below {floor}."
+    else:
+        listed = "; ".join(f"{floor} for {', '.join(names)}" for floor, names in floors.items())
+        yield (
+            "Label smoothing is in both losses, where there is any, so that they cannot fall below "
+            f"{listed}: losses with different such floors are not to be compared."
+        )
+
+
+def _least_loss(smoothing, classes):
+    """The entropy of smoothed labels, in nats."""
+    labels = np.full(classes, smoothing / classes)
+    labels[0] += 1 - smoothing
+    return float(-np.sum(labels * np.log(np.where(labels > 0, labels, 1)))) + 0.0
+
+
+def _learning_curves(study, experiment, rows):
+    from tfproject.report import transfer_figures
+
+    trial = Trial(experiment.variations[0], experiment.seeds[0])
+    classes, curves = len(study.images_of(trial).class_names), {}
     for row in rows:
-        found = row["distinct"]
+        found = row["balanced_accuracy"]
         if found["mean"] is not None:
             point = {"per_class": row["train_images"] / classes, "accuracies": found["values"]}
             curves.setdefault(row["group"], []).append(point | {key: found[key] for key in ("mean", "low", "high")})
     for points in curves.values():
         points.sort(key=lambda point: point["per_class"])
-    of_parts = style.class_colours([variation.name for variation in parts.variations])  # as in their own figure
+    of_parts = _colours(list(task.CURVES.values()), study)
     colours = {group: of_parts[task.CURVES[group]] for group in curves}
-    figure = transfer_figures.learning_curves(curves, photos["most_frequent"], colours)
-    return page.Section(
-        "How many photos each way needs",
-        figures=(_drawn(study, "learning-curves", figure,
-                        "Accuracy on test photos without duplicates in training, by training photos a class: every "
-                        "seed, and the mean with its 95 % interval. All points but the last are of as many photos of "
-                        "each class, the last is of the classes as they are, which are those of the test: part of its "
-                        "rise is the mix of classes, and `learning-curves-test.csv` has the balanced accuracy."),),
-    )  # fmt: skip
+    figure = transfer_figures.learning_curves(curves, 1 / classes, colours)
+    return _drawn(study, "learning-curves", figure, CURVES_CAPTION)
+
+
+CURVES_CAPTION = (
+    "Balanced accuracy, the mean recall of the classes, on test photos without duplicates in training by training "
+    "photos a class: every seed, and the mean with its 95 % interval. All points but the last are of as many photos of "
+    "each class, the last is of the classes as they are. Plain accuracy would rise with that mix alone, which the test "
+    "has too; it is in learning-curves-test.csv."
+)
 
 
 def _each_part(study, experiment):
@@ -341,12 +391,16 @@ def _each_part(study, experiment):
         drawn, text, name = [], [], f"way{number}"
         if (run.directory / "history.csv").exists():
             curves = figures.training_curves(history_of(run))
-            drawn.append(_drawn(study, f"{name}-curves", curves, f"{variation.name}: loss and accuracy."))
+            ends = [f"after epoch {end} a new stage begins" for end in _stage_ends(variation)]
+            said = " ".join((_training_words(bool(ends)), *_loss_words(study, experiment, [variation])))
+            drawn.append(_drawn(study, f"{name}-curves", curves,
+                                f"{variation.name}: {', '.join(('loss and accuracy', *ends))}. {said}"))  # fmt: skip
         content = {key: value for key, value in run.metrics["test"].items() if key != "unknown"}
-        scores = evaluation.Scores.from_json(content)
+        scores = _of_tested_classes(evaluation.Scores.from_json(content))
         drawn.append(_drawn(
-            study, f"{name}-confusion", figures.confusion_matrix(scores.confusion, scores.class_names),
-            f"{variation.name}: test photos by true class (rows) and predicted class (columns).",
+            study, f"{name}-confusion", _confusion(scores),
+            f"{variation.name}: test photos by true class (rows) and predicted class (columns), in percent of the true "
+            "class.",
         ))  # fmt: skip
         if "svm" in run.metrics:
             svm = run.metrics["svm"]
@@ -363,7 +417,32 @@ def _each_part(study, experiment):
         )  # fmt: skip
 
 
-def _attribution(study, experiment):
+def _of_tested_classes(scores):
+    """The scores with the classes that have test photos, and in their confusions one more for all others together."""
+    counts = np.array(scores.confusion)
+    tested = counts.sum(axis=1) > 0
+    if tested.all():
+        return scores
+    rows = [row for row in scores.per_class if row["support"]]
+    confusion = np.zeros((len(rows) + 1, len(rows) + 1), int)
+    confusion[:-1, :-1] = counts[np.ix_(tested, tested)]
+    confusion[:-1, -1] = counts[np.ix_(tested, ~tested)].sum(axis=1)
+    return dataclasses.replace(
+        scores, per_class=rows, class_names=[*(row["class"] for row in rows), UNTESTED],
+        macro_f1=float(np.mean([row["f1"] for row in rows])), confusion=confusion.tolist(),
+    )  # fmt: skip
+
+
+def _confusion(scores):
+    from tfproject.report import figures
+
+    figure = figures.confusion_matrix(scores.confusion, scores.class_names, normalise=True)
+    if scores.class_names[-1] == UNTESTED:
+        figure.axes[0].set_ylim(len(scores.class_names) - 1.5, -0.5)  # without its row, which is empty
+    return figure
+
+
+def _attribution(study, size, experiment):
     """Where the fine-tuned network looks: Grad-CAM on the first test photo of some classes."""
     from tfproject.interpret import attribute
     from tfproject.report import attribution_figures, page
@@ -383,8 +462,9 @@ def _attribution(study, experiment):
         f"{variation.name}: what speaks for the predicted class in the first test photo of {len(chosen)} classes; a "
         "second line of a title is the class predicted where it is wrong."
     )
+    text = (LOOKS_WORDS.format(side=size.large // POOLED, photos=len(chosen)),)
     if not run.model_path.exists():  # of a run that was published there are no more than its numbers and this
-        return [page.Section(LOOKS, figures=((drawing.read_bytes(), caption),))]
+        return [page.Section(LOOKS, text=text, figures=((drawing.read_bytes(), caption),))]
     (found,) = probabilities(trial, run, images, [chosen], study.features)
     said = found.argmax(axis=1)
     maps = attribute(run.model, chosen.images, said, methods=("gradcam", "gradcam++"))
@@ -394,7 +474,7 @@ def _attribution(study, experiment):
         for true, guess in zip(chosen.labels, said)
     ]  # fmt: skip
     figure = attribution_figures.attribution_sheet(chosen.images, maps, titles)
-    return [page.Section(LOOKS, figures=(_drawn(study, "gradcam", figure, caption),))]
+    return [page.Section(LOOKS, text=text, figures=(_drawn(study, "gradcam", figure, caption),))]
 
 
 def _run(directory):

@@ -13,6 +13,7 @@ import numpy as np
 from tfproject.errors import UserError
 from tfproject.experiments.experiment import Experiment, Trial
 from tfproject.experiments.transfer import TransferStudy, TransferVariation
+from tfproject.statistics import summarise, wilson
 from tfproject.tasks.publishing import copy
 from tfproject.training.layer_rates import rates_by_depth
 from tfproject.training.recipe import Recipe
@@ -52,6 +53,7 @@ HEAD_RATE = 3e-3
 HEAD = {"head": (256,), "dropout": 0.3}
 UNFREEZING_EPOCHS = 2  # of each block but the last, when one block after the other is trained
 
+BALANCED = ", balanced"  # ends the name of a variation that is shown every class as often
 SCRATCH, CONTINUED = "1 from scratch", "1 from CIFAR-10 weights"
 SOFTMAX, SVM = "2 CIFAR-10 features, softmax", "2 CIFAR-10 features, SVM"
 FLOOR, FINE_TUNED, WITH_CITY = "3 VGG16 features, SVM", "3 VGG16, fine-tuned", "4 VGG16, fine-tuned with Paris"
@@ -213,6 +215,9 @@ def _cuts(size):
     )
 
 
+SLOWER = "layers nearer the image slower"
+
+
 def _recipes(size):
     """Ways to train what is not frozen, all with the same cut and as many epochs with all of it in motion.
 
@@ -230,7 +235,7 @@ def _recipes(size):
     variations = (
         at_once,
         dataclasses.replace(at_once, name="new layers first", stages=new_layers),
-        dataclasses.replace(at_once, name="layers nearer the image slower", recipe=slower),
+        dataclasses.replace(at_once, name=SLOWER, recipe=slower),
         dataclasses.replace(at_once, name="gradual unfreezing", stages=(*new_layers, *blocks)),
     )
     return Experiment(
@@ -239,18 +244,44 @@ def _recipes(size):
         variations[:2] if size.few else variations,
         baseline="all at once",
         seeds=size.seeds,
-        remark=functools.partial(_epochs_remark, variations),
+        remark=functools.partial(_recipes_remark, variations),
     )
 
 
-def _epochs_remark(variations, analysis):
-    shown = {row["variation"] for row in analysis["rows"]}
-    epochs = {v.name: [r.epochs for r in (*v.stages, v.recipe)] for v in variations if v.name in shown}
-    listed = "; ".join(f"{name} {sum(each)} ({' + '.join(map(str, each))})" for name, each in epochs.items())
-    return (
-        f"They do not train equally long. Epochs in all, stage by stage: {listed}. So what sets them apart is the "
-        "longer training of the new layers as well as the order; how much of it is which was not measured."
+def _recipes_remark(variations, analysis):
+    rows = {row["variation"]: row for row in analysis["rows"]}
+    shown = [variation for variation in variations if variation.name in rows]
+    listed = "; ".join(f"'{v.name}' {training_words(v)}" for v in shown)
+    text = f"They differ in more than the order. Stage by stage: {listed}. "
+    gap = rows.get(SLOWER, {})
+    if gap.get("difference_low") is not None:
+        text += (
+            f"'{SLOWER}' has the epochs and the augmentation of '{analysis['baseline']}' and differs from it in rates "
+            f"alone, that of the new layers above all, which makes {100 * gap['difference']:+.1f} points "
+            f"({100 * gap['difference_low']:+.1f} to {100 * gap['difference_high']:+.1f}). "
+        )
+    return text + (
+        "The ways that begin with the new layers alone train them at the higher rate, in more epochs, without "
+        "augmentation and before the rest; how much of what they gain is which was not measured."
     )
+
+
+def training_words(variation):
+    """The stages of a variation's training, with epochs, rates and augmentation, in words."""
+    return ", then ".join(_stage_words(recipe) for recipe in (*variation.stages, variation.recipe))
+
+
+def _stage_words(recipe):
+    rates = f"{_plain(recipe.learning_rate)}"
+    rates += "".join(f", of {layers.split('_')[0]} {_plain(recipe.learning_rate * factor)}"
+                     for layers, factor in recipe.layer_rates)  # fmt: skip
+    epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+    frozen = f"frozen to {recipe.frozen_until}, " if recipe.frozen_until else ""
+    return f"{epochs} {frozen}{'' if recipe.augment else 'not '}augmented, at a rate of {rates}"
+
+
+def _plain(rate):
+    return np.format_float_positional(rate, precision=2, fractional=False, trim="-")
 
 
 def largest_class(images):
@@ -268,7 +299,7 @@ def _balance(size, ways, name_of_largest, share, longer):
         way = ways[name]
         recipe = dataclasses.replace(way.recipe, epochs=max(1, round(way.recipe.epochs / longer)))
         variations += [way, dataclasses.replace(
-            way, name=f"{name}, balanced", recipe=recipe, images=way.images | {"balanced": True}
+            way, name=f"{name}{BALANCED}", recipe=recipe, images=way.images | {"balanced": True}
         )]  # fmt: skip
     return Experiment(
         "balance",
@@ -429,10 +460,9 @@ def summaries(study, experiment):
         dicts, with each seed's `values`, of: test and distinct (accuracies on all that is scored, and on it without
         duplicates of training photos), balanced_accuracy, known_accuracy, known_accuracy_among_known, auroc_least_sure
         and auroc_own (see `unknown_scores`; without duplicates). A mean is None where a seed diverged or there is no
-        value.
+        value. Where every seed gives the same, as an SVM does, the interval of test and distinct is Wilson's of the
+        photos, and the others have none.
     """
-    from tfproject.statistics import summarise
-
     rows = []
     for variation in study.variations(experiment):
         measured = [study.run_of(Trial(variation, seed)).metrics for seed in experiment.seeds]
@@ -444,18 +474,26 @@ def summaries(study, experiment):
         for name in ("known_accuracy", "known_accuracy_among_known", "auroc_least_sure", "auroc_own"):
             values[name] = [m.get("distinct", {}).get("unknown", {}).get(name) for m in measured]
         images = study.images_of(Trial(variation, experiment.seeds[0]))
+        counts = {name: measured[0].get(name, {}).get("count") for name in ("test", "distinct")}
         rows.append(
             {
                 "variation": variation.name, "group": variation.group, "train_images": len(images.train),
-                "scored": measured[0].get("test", {}).get("count"),
-                "scored_distinct": measured[0].get("distinct", {}).get("count"),
+                "scored": counts["test"], "scored_distinct": counts["distinct"],
                 **{
-                    name: dataclasses.asdict(summarise([] if None in found else found)) | {"values": found}
+                    name: _over_seeds(summarise([] if None in found else found), counts.get(name)) | {"values": found}
                     for name, found in values.items()
                 },
             }
         )  # fmt: skip
     return rows
+
+
+def _over_seeds(summary, count):
+    """A Summary as a dict; without chance of the seed its interval is that of the count photos, if these are known."""
+    if summary.spread == 0:
+        low, high = (None, None) if count is None else map(float, wilson(round(summary.mean * count), count))
+        summary = dataclasses.replace(summary, low=low, high=high)
+    return dataclasses.asdict(summary)
 
 
 RESULTS = pathlib.Path("results", "task4-losses")

@@ -6,7 +6,6 @@ from tfproject.errors import UserError
 from tfproject.experiments.analysis import to_csv
 from tfproject.files import write_atomically
 
-BOOTSTRAP = 2_000  # resampled confusion matrices
 PAIRS = 3  # of classes that are looked into
 GROWN = 8  # confusions listed that grow from one split to the other
 OUTLIERS = 20
@@ -157,27 +156,13 @@ def with_intervals(probabilities, labels, seed=0):
 
     names = [str(i) for i in range(probabilities.shape[1])]
     scores = evaluation.scores(probabilities, labels, names)
-    confusion = np.array(scores.confusion, float)
-    resampled = np.random.default_rng(seed).multinomial(len(labels), confusion.ravel() / len(labels), BOOTSTRAP)
-    kappas, f1s = _kappa_and_f1(resampled.reshape(-1, *confusion.shape).astype(float))
+    resampled = evaluation.bootstrap(scores.confusion, seed)
     return {
         "accuracy": scores.accuracy, "accuracy_interval": scores.accuracy_interval,
-        "kappa": scores.kappa, "kappa_interval": np.nanpercentile(kappas, (2.5, 97.5)).tolist(),
-        "macro_f1": scores.macro_f1, "macro_f1_interval": np.nanpercentile(f1s, (2.5, 97.5)).tolist(),
+        "kappa": scores.kappa, "kappa_interval": resampled["kappa_interval"],
+        "macro_f1": scores.macro_f1, "macro_f1_interval": resampled["macro_f1_interval"],
         "log_loss": scores.log_loss, "calibration_error": scores.calibration_error,
     }  # fmt: skip
-
-
-def _kappa_and_f1(confusions):
-    """Cohen's kappa and macro F1 of many confusion matrices (b, c, c): two arrays (b,)."""
-    hits = np.trace(confusions, axis1=1, axis2=2)
-    true, predicted, count = confusions.sum(2), confusions.sum(1), confusions.sum((1, 2))
-    by_chance = (true * predicted).sum(1) / count**2
-    diagonal = np.diagonal(confusions, axis1=1, axis2=2)
-    with np.errstate(invalid="ignore"):
-        kappa = (hits / count - by_chance) / (1 - by_chance)
-        f1 = np.nanmean(2 * diagonal / (true + predicted), axis=1)
-    return kappa, f1
 
 
 def _calibration(found, tiles, on_val, on_test):
