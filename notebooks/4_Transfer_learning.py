@@ -59,7 +59,8 @@ print(f"{len(metrics['experiments'])} experiments")
 #
 # Photographs of one building were often taken in a row. If one of such a pair is in training and the other in test, the
 # network need only remember. So test results are given on all test photographs, and on those *without a duplicate or
-# near duplicate in training*. Comparisons between variations, further below, are made on validation photographs.
+# near duplicate in training*. Comparisons between variations, further below, are made on validation photographs, but
+# for balance and learning curves, which need the test's.
 
 # %%
 photos = metrics["data"]

@@ -272,7 +272,7 @@ def training_words(variation):
 
 
 def _stage_words(recipe):
-    rates = f"{_plain(recipe.learning_rate)}"
+    rates = _plain(recipe.learning_rate)
     rates += "".join(f", of {layers.split('_')[0]} {_plain(recipe.learning_rate * factor)}"
                      for layers, factor in recipe.layer_rates)  # fmt: skip
     epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
