@@ -77,7 +77,7 @@ print(f"{len(results)} experiments, {sum(len(found['trials']) for found in resul
 # %%
 COLUMNS = {
     "variation": "", "val_accuracy": ".2%", "val_accuracy_low": ".2%", "val_accuracy_high": ".2%",
-    "difference": "+.2%", "p_corrected": ".2g", "train_accuracy": ".2%", "gap": ".2%", "val_loss": ".3f",
+    "difference": "+.2p", "p_corrected": ".2g", "train_accuracy": ".2%", "gap": ".2%", "val_loss": ".3f",
     "test_accuracy": ".2%",
 }  # fmt: skip
 
@@ -123,7 +123,7 @@ for name, values in accuracies.items():
     unpaired = stats.ttest_ind(values, baseline).pvalue
     rows.append({"variation": name, "difference": paired.mean, "low": paired.low, "high": paired.high,
                  "p paired": paired.p, "p unpaired": unpaired})  # fmt: skip
-notebook.table(rows, {"variation": ""} | dict.fromkeys(("difference", "low", "high"), "+.2%")
+notebook.table(rows, {"variation": ""} | dict.fromkeys(("difference", "low", "high"), "+.2p")
                | dict.fromkeys(("p paired", "p unpaired"), ".2g"))  # fmt: skip
 
 # %% [markdown]
