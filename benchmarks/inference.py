@@ -118,7 +118,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="saved_models/eurosat_best.keras")
     parser.add_argument("--data", default="eurosat", help="a set's name (default eurosat)")
-    parser.add_argument("--images", type=int, default=2_000, help="use so many validation images")
+    parser.add_argument("--images", type=int, default=4_050, help="use so many validation images (default all)")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()

@@ -408,6 +408,18 @@ def test_an_image_as_sure_as_the_threshold_is_answered(saved, tiles):
     assert predict_files(model, paths, abstain_below=at).abstains.sum() == (confidences < at).sum() <= 12
 
 
+def test_a_network_is_traced_once_and_its_weights_are_read_each_time(saved, tiles):
+    model, paths = saved_models.load(saved), find_images([tiles[0]])
+    first = predict_files(model, paths, batch_size=8).probabilities
+    traced = prediction._traced(model.model, (8, *model.image_size, 3))
+    np.testing.assert_array_equal(predict_files(model, paths, batch_size=8).probabilities, first)
+    assert traced.experimental_get_tracing_count() == 1
+    model.model.set_weights([0 * weight for weight in model.model.get_weights()])
+    changed = predict_files(model, paths, batch_size=8).probabilities
+    np.testing.assert_allclose(changed, 1 / changed.shape[1], atol=1e-6)
+    assert traced.experimental_get_tracing_count() == 1
+
+
 def test_views_are_the_image_moved_by_a_pixel_and_mirrored():
     images = np.random.default_rng(0).uniform(size=(2, 5, 6, 3)).astype(np.float32)
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")

@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import csv
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -239,20 +240,17 @@ def predictor(model, image_size, batch_size, views=1):
         UserError: if there is no such number of views, or the images are not square where they must be; from the
             function, if what the model gives are no probabilities.
     """
-    import tensorflow as tf
-
     if views not in VIEWS:
         raise UserError(f"views is {views}; give " + ", ".join(f"{n} ({text})" for n, text in VIEWS.items()) + ".")
     if views == 8 and image_size[0] != image_size[1]:
         raise UserError(f"The images are {image_size[0]}x{image_size[1]}, and 8 views need square ones; give views=1.")
 
-    @tf.function(input_signature=[tf.TensorSpec((batch_size, *image_size, 3), tf.float32)], autograph=False)
-    def network(images):
-        return tf.cast(model(images, training=False), tf.float32)
+    network = _traced(model, (batch_size, *image_size, 3))
 
     def predict(images):
-        padded = np.zeros((batch_size, *image_size, 3), np.float32)
-        padded[: len(images)] = images
+        padded = np.asarray(images, np.float32)
+        if len(images) < batch_size:
+            padded = np.concatenate([padded, np.zeros((batch_size - len(images), *image_size, 3), np.float32)])
         found = np.mean([network(view).numpy()[: len(images)] for view in _views(padded, views)], axis=0)
         if not (found >= -TOLERANCE).all() or not (np.abs(found.sum(axis=-1) - 1) <= TOLERANCE).all():  # NaN too
             raise UserError(
@@ -262,6 +260,19 @@ def predictor(model, image_size, batch_size, views=1):
         return found
 
     return predict
+
+
+@functools.lru_cache(maxsize=2)  # tracing takes as long as some hundred images
+def _traced(model, shape):
+    """The model in inference mode as a tf.function of float32 images of this shape; as with Keras' own, of its layers
+    as they are now and its weights as they are then."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    def network(images):
+        return tf.cast(model(images, training=False), tf.float32)
+
+    return network
 
 
 def _views(images, views):
