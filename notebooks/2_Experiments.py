@@ -81,7 +81,7 @@ COLUMNS = {
     "test_accuracy": ".2%",
 }  # fmt: skip
 
-
+# %%
 def show(name):
     if name not in results:
         print(f"'{name}' is not finished here.")

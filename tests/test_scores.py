@@ -47,6 +47,18 @@ def test_agrees_with_scikit_learn(random_case):
         assert row["support"] == expected["support"]
 
 
+def test_the_bootstrap_s_intervals_are_as_wide_as_they_should_be():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 400)
+    said = np.where(random.uniform(size=400) < 0.8, labels, random.integers(0, 4, 400))
+    result = scores(np.eye(4)[said], labels, tuple("abcd"))
+    found = evaluation.bootstrap(result.confusion)
+    low, high = found["kappa_interval"]
+    by_chance = sum((labels == c).mean() * (said == c).mean() for c in range(4))
+    error = 1.96 * np.sqrt(result.accuracy * (1 - result.accuracy) / 400) / (1 - by_chance)  # Cohen's own
+    assert (result.kappa - low, high - result.kappa) == pytest.approx((error, error), rel=0.15)
+
+
 def test_the_bootstrap_has_the_scores_definitions_where_a_class_is_absent():
     labels = np.array([0] * 40 + [1] * 40 + [2] * 40)
     predicted = np.where(np.arange(120) % 5 == 0, (labels + 1) % 3, labels)

@@ -310,24 +310,6 @@ def test_gains_are_corrected_over_all_steps():
     assert found == pytest.approx([low, high] if p[0] < p[1] else [high, low])
 
 
-def test_the_bootstrap_s_kappa_and_macro_f1_are_those_of_the_scores():
-    from sklearn.metrics import cohen_kappa_score, f1_score
-
-    random = np.random.default_rng(0)
-    labels, said = random.integers(0, 3, 50), random.integers(0, 4, 50)
-    confusions = [np.histogram2d(a, b, bins=range(5 + 1))[0] for a, b in ((labels, said), (labels, labels[::-1]))]
-    kappas, f1s = task5_analysis._kappa_and_f1(np.array(confusions))
-    for kappa, f1, other in zip(kappas, f1s, (said, labels[::-1])):
-        assert kappa == pytest.approx(cohen_kappa_score(labels, other))
-        assert f1 == pytest.approx(f1_score(labels, other, average="macro", zero_division=0))
-    probabilities = np.eye(4)[np.where(random.uniform(size=400) < 0.8, labels.repeat(8), said.repeat(8))]
-    found = task5_analysis.with_intervals(probabilities, labels.repeat(8))
-    (low, high), kappa = found["kappa_interval"], found["kappa"]
-    p_e = sum((labels.repeat(8) == c).mean() * (probabilities.argmax(1) == c).mean() for c in range(4))
-    error = 1.96 * np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 400) / (1 - p_e)  # Cohen's own
-    assert (kappa - low, high - kappa) == pytest.approx((error, error), rel=0.15)
-
-
 def test_what_both_tests_have_is_compared_tile_by_tile():
     drawn = tiles()
     spatial = dataclasses.replace(drawn, splits={**drawn.splits, "test": drawn.test.take(range(0, 20))})
