@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+from tfproject.experiments.reading import read_contrasts
 from tfproject.report.report_parts import (
     INTERVALS,
     Comparison,
@@ -166,7 +167,9 @@ def _task2(folder):
     text, tables, pictures, comparisons, conclusions = [], [], [], [], []
     for name, analysis in metrics["experiments"].items():
         called = name.replace("-", " ")
-        said = (f"The baseline is trained {trained_on(analysis)}.", *analysis["reading"], analysis["remark"])
+        # What is left open stands in the table.
+        pairs = read_contrasts(analysis["contrasts"]) if analysis.get("contrasts") else None
+        said = (f"The baseline is trained {trained_on(analysis)}.", analysis["reading"][0], pairs, analysis["remark"])
         text.append(f"{upper(called)}. {' '.join(filter(None, said))}")
         tables.append(variations_table(called, analysis, GAP))
         conclusions.append(f"{upper(called)}, {trained_on(analysis)}: {differences_shown(analysis)}")
