@@ -327,6 +327,16 @@ def test_data_check_tells_what_is_wrong_with_a_set_that_cannot_be_split(folder, 
     assert "too few for each split" in report["refused"]
 
 
+def test_profile_model_draws_the_roofline_it_measured(model, tmp_path, capsys):
+    picture = tmp_path / "roofline.png"
+    assert cli.main(["profile-model", str(model), "--roofline", str(picture)]) == 2
+    assert "give --measure too" in capsys.readouterr().err and not picture.exists()
+    assert cli.main(["profile-model", str(model), "--measure", "--roofline", str(picture)]) == 0
+    assert "of roof" in capsys.readouterr().out and Image.open(picture).format == "PNG"
+    assert cli.main(["profile-model", str(model), "--measure", "--roofline", str(model.with_suffix(".json"))]) == 2
+    assert "the model's card" in capsys.readouterr().err
+
+
 def test_data_check_counts_and_lists(folder, tmp_path, capsys):
     assert cli.main(["data", "check", str(folder), "--json", str(tmp_path / "audit.json")]) == 0
     text = capsys.readouterr().out

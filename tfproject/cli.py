@@ -307,13 +307,16 @@ def build_parser():
     command.add_argument("--batch", type=int, default=1, metavar="N", help="images in the batch (default 1)")
     command.add_argument("--measure", action="store_true", help="also time every layer, and the machine")
     command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table as JSON")
+    command.add_argument(
+        "--roofline", type=pathlib.Path, metavar="PNG", help="with --measure: draw layers and the machine's roofline"
+    )
     command.set_defaults(run=_profile_model)
     return parser
 
 
 def _check_outputs(arguments):
     """Before hours of computing rather than after: what shall be written has a folder, and takes nothing's place."""
-    outputs = [*filter(None, (getattr(arguments, "csv", None), getattr(arguments, "json", None)))]
+    outputs = [*filter(None, (getattr(arguments, name, None) for name in ("csv", "json", "roofline")))]
     if not outputs:
         return
     from tfproject.data.folders import has_image_extension
@@ -701,11 +704,17 @@ def _profile_model(arguments):
     from tfproject.cost.loading import default_input_shape
     from tfproject.files import write_atomically
 
+    if arguments.roofline and not arguments.measure:
+        raise UserError("--roofline draws measured speeds; give --measure too.")
     model = cost.load_model(arguments.model)
     table = cost.study(model, arguments.batch, default_input_shape(model), measure=arguments.measure)
     reasons = cost.explain(table)
     if arguments.json:
         write_atomically(arguments.json, json.dumps(table.to_json() | {"reasons": reasons}, indent=1) + "\n")
+    if arguments.roofline:
+        from tfproject.report import figures
+
+        figures.save(cost.figures.roofline(table), arguments.roofline)
     print(table.to_text(), *(textwrap.fill(text, 120) for text in reasons), sep="\n\n")
 
 
