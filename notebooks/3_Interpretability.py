@@ -40,9 +40,16 @@ if directory is None:
     directory = setting.directory
 networks = json.loads((directory / "metrics.json").read_text())["networks"]
 
-
+# %%
 def show(pattern, network="CustomCNN", most=3):
     notebook.show(*sorted((directory / network / "figures").glob(f"{pattern}.png"))[:most])
+
+
+def show_by_depth(kind, network="CustomCNN"):
+    drawn = [layer for layer in networks[network]["scores"]["units"]
+             if (directory / network / "figures" / f"{kind}_{layer}.png").exists()]  # fmt: skip
+    for layer in dict.fromkeys((drawn[0], drawn[len(drawn) // 2], drawn[-1])):
+        show(f"{kind}_{layer}", network)
 
 
 # %% [markdown]
@@ -57,7 +64,7 @@ notebook.table(rows, {"network": "", "parameters": ",.0f", "images": ",.0f", "ac
 # ## Filters
 #
 # A filter of the first layer reads three colours, so it can be shown as a picture. **Look for** edges in several
-# directions, and for pairs of opposite colours. A filter that looks like noise was hardly used.
+# directions, and for pairs of opposite colours.
 
 # %%
 show("colour_kernels")
@@ -69,7 +76,7 @@ show("colour_kernels", "VGG16")
 # met one; they show which pattern the weights add up to.
 
 # %%
-show("maximised_*", most=4)
+show_by_depth("maximised")
 
 # %% [markdown]
 # ## Activations
@@ -89,7 +96,7 @@ show("activity")
 # counting says. Low in the network you will name textures, high in it things.
 
 # %%
-show("samples_*", most=4)
+show_by_depth("samples")
 
 # %% [markdown]
 # There is no magic in it. Here it is by hand, for one unit of the last convolution and 200 images: a model that ends
@@ -125,7 +132,8 @@ show("kinds", "VGG16")
 
 # %% [markdown]
 # A unit that fires for horses is not yet a unit that is *needed* for horses. To find out, silence it and measure
-# accuracy again. Often nothing happens: what one unit says others say too.
+# accuracy again. Often no loss can be shown on so few images. One explanation would be that other units say the same;
+# another, that the loss is too small to be seen. This does not tell them apart.
 
 # %%
 show("silencing")
@@ -171,12 +179,16 @@ notebook.show(attribution_figures.attribution_sheet(chosen.images, maps, titles)
 # - **Randomise the weights**, layer by layer from the output. A map that stays the same did not depend on what was
 #   learnt; it is an edge detector with a good reputation.
 # - **Delete the pixels** that the map names first. If the map is true, the class's probability falls faster than when
-#   the same map is laid over the image *moved*, which takes away just as many pixels in just such patches.
+#   the same map is laid over the image *moved*, which takes away just as many pixels in just such patches. Or
+#   **insert** them, first into a blurred image: then it rises faster. *auc* is the mean probability on the way, low is
+#   good when deleting and high when inserting; *control* is that of the moved map.
 
 # %%
 show("sanity_check")
 show("deletion_insertion")
-columns = {"method": "", "sanity_correlation": ".2f", "deletion_auc": ".3f", "deletion_control": ".3f", "verdict": ""}
+columns = {"method": "", "sanity_correlation": ".2f"}
+columns |= dict.fromkeys(("deletion_auc", "deletion_control", "insertion_auc", "insertion_control"), ".3f")
+columns |= {"verdict": ""}
 notebook.table(directory / "CustomCNN" / "faithfulness.csv", columns)
 
 # %% [markdown]
