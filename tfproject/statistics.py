@@ -180,3 +180,9 @@ def holm(p_values):
         largest = max(largest, min(1.0, (len(known) - rank) * p))
         corrected[i] = largest
     return corrected
+
+
+def correct_p_values(rows):
+    """Set `p_corrected` of rows, dicts with `p` (None where nothing was tested), by `holm` over all of them."""
+    for row, corrected in zip(rows, holm([row["p"] for row in rows])):
+        row["p_corrected"] = corrected

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfproject.errors import UserError
-from tfproject.statistics import holm, paired_difference, wilson
+from tfproject.statistics import correct_p_values, paired_difference, wilson
 
 FEWEST_EXPECTED = 5  # errors and right answers expected of each group, for the chi-squared distribution (Cochran 1954)
 PERMUTATIONS = 9999
@@ -59,8 +59,7 @@ def class_rates(probabilities, labels, class_names):
                 **paired_difference(alarms, misses, count),
             }
         )
-    for row, corrected in zip(rows, holm([row["p"] for row in rows])):
-        row["p_corrected"] = corrected
+    correct_p_values(rows)
     covariance = np.diag(true + predicted - 2 * right) - (table + table.T) * (1 - np.eye(class_count))
     statistic, degrees = _quadratic(predicted - true, covariance)
     p = float(chi2.sf(statistic, degrees)) if degrees else 1.0
@@ -198,8 +197,7 @@ def accuracy_by_groups(probabilities, labels, groupings, seed=0):
         for row in rows:
             row["p_corrected"] = 1.0
         rows = [row for row in rows if row["degrees"]]  # what cannot differ is not tested
-        for row, corrected in zip(rows, holm([row["p"] for row in rows])):
-            row["p_corrected"] = corrected
+        correct_p_values(rows)
     return found
 
 

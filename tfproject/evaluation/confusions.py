@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfproject.errors import UserError
-from tfproject.statistics import holm, share, wilson
+from tfproject.statistics import correct_p_values, share, wilson
 
 SIGNIFICANCE = 0.05
 FEWEST = 10  # confused images: with fewer only the largest differences show
@@ -131,8 +131,7 @@ def what_distinguishes(statistics, probabilities, labels, true, predicted):
                 "towards": medians[2] is not None and abs(medians[0] - medians[2]) < abs(medians[1] - medians[2]),
             }
         )
-    for row, corrected in zip(rows, holm([row["p"] for row in rows])):
-        row["p_corrected"] = corrected
+    correct_p_values(rows)
     return sorted(rows, key=lambda row: -abs(row["effect"]))
 
 

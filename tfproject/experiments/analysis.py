@@ -5,7 +5,7 @@ import io
 
 from tfproject.experiments.experiment import Trial
 from tfproject.experiments.reading import read, unlearnt
-from tfproject.statistics import compare, holm, summarise
+from tfproject.statistics import compare, correct_p_values, summarise
 
 TIMING = ("seconds", "images_per_second")  # the columns that depend on the machine and what else runs on it
 
@@ -27,8 +27,7 @@ def analyse(study, experiment):
     trials = [_trial(study, v, seed) for v in variations for seed in experiment.seeds]
     results = {v.name: [t for t in trials if t["variation"] == v.name] for v in variations}
     rows = [_row(v, base, results) for v in variations]
-    for row, corrected in zip(rows, holm([row["p"] for row in rows])):
-        row["p_corrected"] = corrected
+    correct_p_values(rows)
     for row in rows:
         row["published_test_accuracy"] = experiment.published.get(row["variation"])
     analysis = {
@@ -59,8 +58,7 @@ def _contrasts(experiment, results):
         if not any(trial["diverged"] for trials in pair for trial in trials):
             row |= _difference(*pair, "val_accuracy")
         rows.append(row)
-    for row, corrected in zip(rows, holm([row["p"] for row in rows])):
-        row["p_corrected"] = corrected
+    correct_p_values(rows)
     return rows
 
 

@@ -15,7 +15,7 @@ from tfproject.experiments.experiment import Experiment, Trial, Variation
 from tfproject.experiments.search import Range
 from tfproject.experiments.study import Study
 from tfproject.files import write_atomically
-from tfproject.statistics import compare, holm, summarise
+from tfproject.statistics import compare, correct_p_values, summarise
 from tfproject.tasks.interpretation import Extent
 from tfproject.tasks.publishing import copy, record, usual_precision
 from tfproject.training.recipe import Recipe
@@ -513,7 +513,7 @@ def _improve(task):
 
     # A training's own validation is in its own precision, and these two are in float32.
     rows = [*gains(accuracies), gains({"": one, f"+ {VIEWS[-1]} views of a tile": many})[1]]
-    correct(rows)  # all of them together
+    correct_p_values(rows)  # all of them together
     write_atomically(task.directory / "step-gains.csv", to_csv(rows))
     return found | {"gains": rows, "files": [*found["files"], "step-gains.csv"]}
 
@@ -538,15 +538,8 @@ def gains(accuracies):
                 "p": gain and gain.p, "p_corrected": None}  # fmt: skip
         rows.append(row)
         before = values if whole else None
-    correct(rows)
+    correct_p_values(rows)
     return rows
-
-
-def correct(rows):
-    """Set p_corrected of rows with p, by Holm's method over all of them."""
-    tested = [row for row in rows if row["p"] is not None]
-    for row, corrected in zip(tested, holm([row["p"] for row in tested])):
-        row["p_corrected"] = corrected
 
 
 def _views_of_validation(study, trial, views):
