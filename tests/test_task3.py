@@ -10,6 +10,7 @@ import toy
 from tfproject import data as image_sets
 from tfproject import interpret, training
 from tfproject.errors import UserError
+from tfproject.interpret import faithfulness
 from tfproject.tasks import interpretation, interpretation_page
 from tfproject.tasks import task3_visualizations as task3
 
@@ -121,13 +122,15 @@ def test_what_it_leaves(finished):
         projector = (folder / "tensorboard" / "projector_config.pbtxt").read_text()
         assert "hidden" in projector and len((folder / "tensorboard" / "metadata.tsv").read_text().splitlines()) == 13
         assert list((folder / "tensorboard").glob("events*"))
-        verdicts = {row["method"]: row["verdict"] for row in rows_of(folder / "faithfulness.csv")}
+        checked = rows_of(folder / "faithfulness.csv")
+        verdicts = {row["method"]: row["verdict"] for row in checked}
+        assert list(verdicts.values()) == [faithfulness.verdict(row) for row in checked]
         of_maps = {"gradcam", "gradcam++", "scorecam", "layercam"} if name == "CustomCNN" else set()
         assert set(verdicts) == {"gradients", "smoothgrad"} | of_maps
         page = (finished / "report.html").read_text()
         story = json.loads((folder / "metrics.json").read_text())["story"]
         assert story and all(text.split(" (")[0].replace("'", "&#39;") in page for text in story)
-        assert all(f"<td>{verdict}</td>" in page for verdict in verdicts.values())
+        assert all(f"<td>{verdict}</td>".replace("'", "&#39;") in page for verdict in verdicts.values())
         assert f'href="{name}/units.csv"' in page
     assert "generated images" in page
 

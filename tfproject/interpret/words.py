@@ -1,6 +1,7 @@
 """What the tables of units show, in sentences that say no more than the intervals do.
 
-The functions take rows as `semantics`, `silencing` and `similarity` make them, or the same read from a file.
+The functions take rows as `semantics`, `silencing`, `similarity` and `faithfulness` make them, or the same read from a
+file.
 """
 
 import collections
@@ -8,6 +9,7 @@ import math
 
 from scipy import stats
 
+from tfproject.interpret.faithfulness import KINDS, shown
 from tfproject.interpret.semantics import CHANCE, CLASS_PURITY, SIGNIFICANCE
 
 NAMED = 3  # units or hues that are named one by one
@@ -269,6 +271,36 @@ def shared_units(rows, control=()):
         before = {row["layer"]: row["share_high"] for row in control}
         above = [row for row in rows if row["share_low"] > before.get(row["layer"], 1)]
         text += f" It is more than two untrained networks share in {_layers(above, rows)}."
+    return text
+
+
+def attribution_methods(rows, image_count):
+    """Which attribution methods pass their checks.
+
+    Args:
+        rows: of `faithfulness.table`, or the same read from a CSV file.
+        image_count: images that they were checked on.
+
+    Returns:
+        One sentence or two; "" without rows.
+    """
+    if not rows:
+        return ""
+    passed = [row["method"] for row in rows if row["verdict"] == "passes"]
+    text = (
+        f"Of {len(rows)} attribution methods, checked on {image_count:,} images, "
+        f"{_joined(passed) if passed else 'none'} {'are' if len(passed) > 1 else 'is'} shown to depend on the weights "
+        "and to name pixels that count for more than those of moved maps and of other images' maps."
+    )
+    central = [
+        row["method"] for row in rows
+        if any(shown(row, f"{kind}_gain") > 0 >= shown(row, f"{kind}_gain_over_others") for kind in KINDS)
+    ]  # fmt: skip
+    if central:
+        text += (
+            f" By deletion or insertion {_joined(central)} {'is' if len(central) == 1 else 'are'} shown to be better "
+            "than moved maps and not than other images' maps: there a map may know no more than where subjects lie."
+        )
     return text
 
 

@@ -601,7 +601,7 @@ def _attribution(subject):
 def _faithfulness(subject):
     """Whether the maps depend on what was learnt, and whether the pixels that they name count."""
     from tfproject import interpret
-    from tfproject.interpret import faithfulness
+    from tfproject.interpret import faithfulness, words
     from tfproject.report import attribution_figures
 
     extent, network, methods = subject.extent, subject.network, _methods(subject)
@@ -625,22 +625,25 @@ def _faithfulness(subject):
         subject.draw(
             "deletion_insertion",
             attribution_figures.deletion_insertion_curves(
-                curves.shares, curves.deletion, curves.insertion, curves.deletion_control, curves.insertion_control
+                curves.shares, curves.deletion, curves.insertion, curves.deletion_control, curves.insertion_control,
+                curves.deletion_others, curves.insertion_others,
             ),
             "The class's probability while the pixels that a map names first are taken away or put in, and the same "
-            "with the map moved.",
+            "with the map moved and with another image's map.",
         ),
     ]
     named = attribution_figures.METHOD_NAMES
-    table = [("method", "similarity after randomising", "deletion (moved)", "insertion (moved)", "verdict")]
+    table = [("method", "similarity after randomising", "deletion (moved, another's)", "insertion (moved, another's)",
+              "verdict")]  # fmt: skip
     table += [
         (named[row["method"]], f"{row['sanity_correlation']:.2f}",
-         *(f"{row[f'{kind}_auc']:.3f} ({row[f'{kind}_control']:.3f})" for kind in ("deletion", "insertion")),
+         *(f"{row[f'{kind}_auc']:.3f} ({row[f'{kind}_control']:.3f}, {row[f'{kind}_others']:.3f})"
+           for kind in faithfulness.KINDS),
          row["verdict"])
         for row in rows
     ]  # fmt: skip
     numbers = {"images": len(images), "methods": {row["method"]: row for row in rows}}
-    text = [f"Checked on {len(images)} images."]
+    text = [words.attribution_methods([row | {"method": named[row["method"]]} for row in rows], len(images))]
     return _finding(numbers, text, table, drawn, [subject.write_table("faithfulness", rows)])
 
 
