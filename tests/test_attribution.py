@@ -292,6 +292,16 @@ def test_large_logits_are_no_overflow(model, images, found):
     assert_same(maps, found["gradcam++"], ROUNDING["gradcam++"])
 
 
+def test_what_the_maps_measure_is_told_with_its_layer_and_cells(model):
+    rows = {row["method"]: row for row in attribution.described(lay_open(model))}
+    assert tuple(rows) == METHODS and all(row["measures"] for row in rows.values())
+    places = {method: (row["layer"], row["rows"], row["columns"]) for method, row in rows.items()}
+    assert {places[method] for method in ("gradients", "smoothgrad")} == {("the image", 20, 28)}
+    assert {places[method] for method in CAMS} == {("conv3", 8, 12)}
+    (row,) = attribution.described(lay_open(model), ("layercam",), "conv1")
+    assert (row["layer"], row["rows"], row["columns"]) == ("conv1", 20, 28)
+
+
 def test_no_warning_is_printed(model, images, caplog):
     network = lay_open(model)
     with warnings.catch_warnings():

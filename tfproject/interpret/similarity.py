@@ -41,6 +41,7 @@ class LayerSimilarity:
         matching: Matching.
         cka: linear CKA of what all units say.
         null_cka: float64, shape (draws,), the same with the other network's images in a random order.
+        alike: the mean correlation of the first network's units among themselves; None for fewer than two that vary.
     """
 
     layer: str
@@ -48,6 +49,7 @@ class LayerSimilarity:
     matching: Matching
     cka: float
     null_cka: np.ndarray
+    alike: float | None
 
     def row(self, same=SAME):
         """The layer in numbers.
@@ -60,7 +62,7 @@ class LayerSimilarity:
             same of every image), threshold; share, of the smaller layer's units that have a partner from the
             threshold on, with its 95 % Wilson interval (share_low, share_high); null_share and null_share_highest, mean
             and highest of the draws by chance; correlation, the mean over the pairs with its 95 % t-interval
-            (correlation_low, correlation_high), null_correlation; cka, null_cka. None where no unit varies.
+            (correlation_low, correlation_high), null_correlation; cka, null_cka; alike. None where no unit varies.
         """
         matching, count = self.matching, min(self.matching.units_of_each)
         found = int((matching.correlations >= same).sum())
@@ -72,7 +74,7 @@ class LayerSimilarity:
             "share": found / count, "share_low": float(low), "share_high": float(high),
             "null_share": float(null.mean()), "null_share_highest": float(null.max()),
             "correlation": None, "correlation_low": None, "correlation_high": None, "null_correlation": None,
-            "cka": self.cka, "null_cka": float(self.null_cka.mean()),
+            "cka": self.cka, "null_cka": float(self.null_cka.mean()), "alike": self.alike,
         }  # fmt: skip
         if len(matching.units):
             mean = summarise(matching.correlations)
@@ -125,6 +127,7 @@ def compare_networks(network, other, images, layer_names=None, *, draws=5, seed=
             match_units(x, y, orders),
             linear_cka(x, y),
             np.array([linear_cka(x, y[order]) for order in orders]),
+            mean_correlation(x),
         )
         for name, x, y in ((name, ours[name], theirs[name]) for name in layer_names)
     ]
@@ -189,6 +192,21 @@ def match_units(x, y, orders=()):
         np.array(null).reshape(len(null), len(order)),
         (x.shape[1], y.shape[1]),
     )
+
+
+def mean_correlation(x):
+    """The mean correlation of each two columns of a table.
+
+    Args:
+        x: float, shape (n, p).
+
+    Returns:
+        A number in -1..1; None for fewer than two columns that vary.
+    """
+    standard = _standardised(x[:, np.ptp(x, axis=0) > 0])
+    count = standard.shape[1]
+    # The square of the sum of all columns holds each pair twice, and each column with itself.
+    return float((np.square(standard.sum(axis=1)).sum() - count) / (count * (count - 1))) if count > 1 else None
 
 
 def linear_cka(x, y):

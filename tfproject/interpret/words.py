@@ -19,7 +19,7 @@ _STANDS_FOR = {"class": "a class", "group": "a group of classes", "texture": "a 
 
 
 def describe_network(unit_rows, layer_rows, growth, silenced=(), sets=(), shared=(), control=(), untrained=()):
-    """The paragraphs about one network.
+    """The paragraphs about one network, by what they are about.
 
     Args:
         unit_rows: of all layers, as `semantics.unit_rows` makes them.
@@ -32,11 +32,17 @@ def describe_network(unit_rows, layer_rows, growth, silenced=(), sets=(), shared
         untrained: the layer rows of the same network before its training.
 
     Returns:
-        A list of texts; none about what no rows are given for.
+        A dict from "filters", "semantics", "silencing" and "similarity" to a list of texts; none about what no rows are
+        given for.
     """
-    texts = [first_layer(unit_rows), depth(layer_rows, growth, untrained), selective_units(unit_rows)]
-    texts += [silenced_units(silenced), silenced_sets(sets), shared_units(shared, control)]
-    return [text for text in texts if text]
+    texts = {
+        "filters": [first_layer(unit_rows)],
+        "semantics": [depth(layer_rows, growth, untrained), selective_units(unit_rows)],
+        "silencing": [silenced_units(silenced), silenced_sets(sets)],
+        "similarity": [shared_units(shared, control)],
+    }
+    told = {about: [text for text in own if text] for about, own in texts.items()}
+    return {about: own for about, own in told.items() if own}
 
 
 def first_layer(rows):
@@ -90,16 +96,8 @@ def depth(layer_rows, growth, untrained=()):
     first, last = hidden[0], hidden[-1]
     text = f"In {first['layer']}, {_selective(first)} class-selective"
     text += f", in {last['layer']}, the last layer before the classes, {_selective(last)}. " if last != first else ". "
-    rho, p = growth["selectivity"], growth["selectivity_p"]
-    if rho is None:
-        text += "There are too few layers to tell whether selectivity grows with depth."
-    else:
-        shown = p < SIGNIFICANCE
-        change = ("grows" if rho > 0 else "falls") if shown else "is not shown to grow or fall"
-        text += (
-            f"Over the {growth['layers']} layers before the classes the mean selectivity index {change} with depth "
-            f"(Spearman's correlation {rho:.2f}, p = {p:.2g})."
-        )
+    change = _change(growth)
+    text += f"{change[0].upper()}{change[1:]}."
     before = next((row for row in untrained if row["layer"] == last["layer"]), None)
     if before is not None:
         more = last["class_selective_share_low"] > before["class_selective_share_high"]
@@ -107,7 +105,40 @@ def depth(layer_rows, growth, untrained=()):
             f" With random weights throughout {_selective(before)} so in {last['layer']}; the trained weights are "
             f"{'shown' if more else 'not shown'} to make more of them class-selective."
         )
+        if None not in (before["selectivity"], last["selectivity"]):
+            text += f" The mean selectivity index is {before['selectivity']:.2f} there with random weights, "
+            text += f"{last['selectivity']:.2f} with the trained ones."
     return text
+
+
+def depth_in_short(layer_rows, growth):
+    """How class selectivity changes with depth, for a conclusion.
+
+    Args:
+        layer_rows, growth: as `depth` takes them.
+
+    Returns:
+        One sentence; "" without a layer before the classes.
+    """
+    hidden = [row for row in layer_rows if not row["logits"]]
+    if not hidden:
+        return ""
+    first, last = hidden[0], hidden[-1]
+    text = f"In {first['layer']} {_percent(first['class_selective_share'])} of the units are class-selective"
+    if last != first:
+        text += f", in {last['layer']}, the last layer before the classes, {_percent(last['class_selective_share'])}"
+    return f"{text}; {_change(growth)}."
+
+
+def _change(growth):
+    rho, p = growth["selectivity"], growth["selectivity_p"]
+    if rho is None:
+        return "there are too few layers to tell whether selectivity grows with depth"
+    change = ("grows" if rho > 0 else "falls") if p < SIGNIFICANCE else "is not shown to grow or fall"
+    return (
+        f"over the {growth['layers']} layers before the classes the mean selectivity index {change} with depth "
+        f"(Spearman's correlation {rho:.2f}, p = {p:.2g})"
+    )
 
 
 def layer(row):
@@ -267,11 +298,25 @@ def shared_units(rows, control=()):
         text += ", more" if last["share_low"] > first["share_high"] else ""
     above = [row for row in rows if row["share_low"] > row["null_share_highest"]]
     text += f". It is more than by chance in {_layers(above, rows)}."
-    if control:
-        before = {row["layer"]: row["share_high"] for row in control}
-        above = [row for row in rows if row["share_low"] > before.get(row["layer"], 1)]
-        text += f" It is more than two untrained networks share in {_layers(above, rows)}."
-    return text
+    before = {row["layer"]: row for row in control}
+    pairs = [(row, before[row["layer"]]) for row in rows if row["layer"] in before]
+    if not pairs:
+        return text
+    above = [row for row, own in pairs if row["share_low"] > own["share_high"]]
+    below = [(row, own) for row, own in pairs if row["share_high"] < own["share_low"]]
+    text += f" It is more than two untrained networks share in {_layers(above, rows)}"
+    text += f", and less in {_layers([row for row, _ in below], rows)}."
+    for row, own in below[:1]:
+        if None not in (row["alike"], own["alike"]):
+            text += (
+                f" In {row['layer']} the units of an untrained network correlate with each other by {own['alike']:.2f} "
+                f"on the mean, so that each easily finds a partner; those of the trained one by {row['alike']:.2f}."
+            )
+    trained, untrained = ([each[place]["cka"] for each in pairs] for place in (0, 1))
+    return text + (
+        f" Linear CKA, of all units of a layer together, is {min(trained):.2f} to {max(trained):.2f}, and between the "
+        f"untrained networks {min(untrained):.2f} to {max(untrained):.2f}."
+    )
 
 
 def attribution_methods(rows, image_count):

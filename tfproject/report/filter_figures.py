@@ -88,19 +88,20 @@ def kernel_norms(rows):
 
 
 @styled
-def maximised_activations(images, units, reached, on_noise, layer, steps):
+def maximised_activations(images, names, reached, on_noise, layer, steps):
     """What units respond to most: the images, with what the unit says of them and of noise.
 
     Args:
         images: uint8 (n, h, w, 3).
-        units: n numbers.
+        names: n texts: "unit 3", or the class that the unit gives.
         reached: n outputs on the images.
         on_noise: n outputs on noise.
         layer: the layer's name.
         steps: of gradient ascent.
     """
     shown = _spread(len(images))
-    captions = [f"unit {units[i]}\n{reached[i]:.3g}, noise {on_noise[i]:.3g}" for i in shown]
+    short = _short(names, 18)
+    captions = [f"{short[i]}\n{reached[i]:.3g}, noise {on_noise[i]:.3g}" for i in shown]
     title = (
         f"{layer}: what {_of(len(shown), len(images))} units respond to most, {steps} steps from noise. Below: the "
         "unit's output, and on noise"

@@ -106,7 +106,8 @@ def interpret_network(
         progress: show a bar.
 
     Returns:
-        The summary that metrics.json holds: a dict from stage to its numbers, with `story`, sentences about all of it.
+        The summary that metrics.json holds: a dict from stage to its numbers, with `told`, paragraphs made from these;
+        and `story`, all of these, and `conclusions`, how units change with depth and which attribution methods pass.
 
     Raises:
         UserError: if the network or images do not suit, or the directory holds what was found of another network.
@@ -129,7 +130,11 @@ def interpret_network(
             if name == "similarity" or not subject.stage_path(name).exists():
                 write_atomically(subject.stage_path(name), to_json(stage(subject)))
     summary = {name: subject.finding(name)["numbers"] for name in STAGES if subject.stage_path(name).exists()}
-    summary["story"] = _story(subject)
+    told = _story(subject)
+    for name, texts in told.items():
+        summary[name]["told"] = texts
+    summary["story"] = [text for texts in told.values() for text in texts]
+    summary["conclusions"] = _conclusions(subject)
     write_atomically(directory / "metrics.json", to_json(summary))
     return summary
 
@@ -279,8 +284,10 @@ def _filters(subject):
         units = _spread(range(layer.units), extent.maximised)
         found = interpret.maximise_activation(network, layer.name, units, steps=extent.steps, seed=subject.seed)
         maximised += found.rows()
+        classes = layer.output is network.logits and layer.units == len(subject.class_names)
+        names = [subject.class_names[unit] if classes else f"unit {unit}" for unit in found.units]
         figure = filter_figures.maximised_activations(
-            found.images, found.units, found.reached, found.on_noise, layer.name, extent.steps
+            found.images, names, found.reached, found.on_noise, layer.name, extent.steps
         )
         caption = f"What units of {layer.name} respond to most, made by gradient ascent from noise."
         drawn.append(subject.draw(f"maximised_{layer.name}", figure, caption))
@@ -515,10 +522,10 @@ def _similarity(subject):
     ])  # fmt: skip
     rows, before = [layer.row() for layer in found], [layer.row() for layer in control]
     drawn = [subject.draw("similarity", figure, "How well each unit's partner in the other seed's network agrees.")]
-    table = [("layer", "units", "with a partner", "by chance", "untrained", "CKA")]
+    table = [("layer", "units", "with a partner", "by chance", "untrained", "CKA", "untrained CKA")]
     table += [
         (row["layer"], row["units"], f"{row['share']:.1%}", f"{row['null_share']:.1%}", f"{own['share']:.1%}",
-         f"{row['cka']:.2f}")
+         f"{row['cka']:.2f}", f"{own['cka']:.2f}")
         for row, own in zip(rows, before)
     ]  # fmt: skip
     files = [subject.write_table("similarity", rows), subject.write_table("similarity_untrained", before)]
@@ -553,7 +560,8 @@ def _embedding(subject):
         )
         drawn.append(subject.draw(f"tsne_images_{name}", figure, f"The same layout of {name} with the images."))
     figure = filter_figures.neighbourhood_curve(rows)
-    drawn.append(subject.draw("neighbourhoods", figure, "How well the classes lie apart from layer to layer."))
+    where = "the dense layers" if subject.network.dense else rows[0]["layer"]
+    drawn.append(subject.draw("neighbourhoods", figure, f"How well the classes lie apart in {where}."))
 
     count = min(subject.extent.projector_images, len(split))
     kept = np.sort(np.random.default_rng(subject.seed).permutation(len(split))[:count])
@@ -578,6 +586,7 @@ def _embedding(subject):
 def _attribution(subject):
     """Where in some images the evidence for the predicted class lies, by every method."""
     from tfproject import interpret
+    from tfproject.interpret import attribution
     from tfproject.report import attribution_figures
 
     shown = _of_each_class(subject.split, subject.extent.attributed)
@@ -591,11 +600,18 @@ def _attribution(subject):
         for label, said in zip(shown.labels, predicted)
     ]
     figure = attribution_figures.attribution_sheet(shown.images, maps, titles)
-    caption = "What speaks for the class that the network says, from nothing (dark) to most (bright)."
+    caption = "The maps for the class that the network says, each from its own least value (dark) to its greatest."
     drawn, channels = [subject.draw("attribution", figure, caption)], subject.extent.channels
     told = "scorecam" in maps and channels
     text = [f"Of Score-CAM only the {channels} channels of each image that vary most, here and below."] if told else []
-    return _finding({"images": len(shown), "methods": list(maps)}, text, figures=drawn)
+    measured = attribution.described(subject.network, tuple(maps))
+    table = [("method", "what a place of the map says", "of", "cells")]
+    table += [
+        (attribution_figures.METHOD_NAMES[row["method"]], row["measures"], row["layer"],
+         f"{row['rows']}x{row['columns']}{'' if row['layer'] == 'the image' else ', enlarged'}")
+        for row in measured
+    ]  # fmt: skip
+    return _finding({"images": len(shown), "methods": list(maps), "maps": measured}, text, table, drawn)
 
 
 def _faithfulness(subject):
@@ -655,16 +671,25 @@ STAGES = {
 
 
 def _story(subject):
-    """What the stages found of the units, in sentences made from their numbers."""
+    """What the stages found of the units, in sentences made from their numbers: a dict from stage to paragraphs."""
     from tfproject.interpret import words
 
     units, silenced, similar = (subject.finding(name) for name in ("semantics", "silencing", "similarity"))
     if not units.get("units"):
-        return []
+        return {}
     return words.describe_network(
         units["units"], units["layers"], units["growth"], silenced.get("units", ()), silenced.get("sets", ()),
         similar.get("trained", ()), similar.get("control", ()), units["untrained"],
     )  # fmt: skip
+
+
+def _conclusions(subject):
+    """How units change with depth, and which attribution methods pass, in a sentence or two each."""
+    from tfproject.interpret import words
+
+    units = subject.finding("semantics")
+    texts = [words.depth_in_short(units["layers"], units["growth"]), *subject.finding("faithfulness")["text"]]
+    return [text for text in texts if text]
 
 
 def _check_same(directory, model, split, extent):
@@ -693,7 +718,7 @@ def _methods(subject):
     from tfproject.interpret import attribution
 
     try:
-        attribution.feature_map(subject.network)
+        attribution.feature_layer(subject.network)
     except UserError:  # no convolution with more than one place
         return ("gradients", "smoothgrad")
     return attribution.METHODS
