@@ -322,7 +322,7 @@ def test_no_warning_is_printed(model, images, caplog):
         ({"classes": [0, 1]}, "one whole number for each of the 5 images"),
         ({"classes": [0, 1, 2, 3, 5]}, "run from 0 to 5; the network knows 0 to 4"),
         ({"classes": [0.0] * 5}, "whole number"),
-        ({"images": np.zeros((2, 8, 8, 3))}, r"the network takes \(n, 20, 28, 3\)"),
+        ({"images": np.zeros((2, 8, 8, 3))}, r"\(8, 8, 3\) and the network takes \(20, 28, 3\)"),
         ({"samples": 0}, "samples is 0"),
         ({"max_channels": 0}, "max_channels is 0"),
     ],

@@ -130,7 +130,7 @@ def test_cka_is_the_alignment_of_the_centred_similarities():
 def test_networks_that_cannot_be_compared_are_told(images):
     network, small = lay_open(model_of(1)), lay_open(model_of(1, side=6))
     for other, shown, layer_names, message in (
-        (small, images, None, "networks that take the same"),
+        (small, images, None, "the network takes"),
         (network, images[:2], None, "too few"),
         (network, images, ["conv2"], "no convolution or dense layer"),
     ):

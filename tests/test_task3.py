@@ -107,7 +107,7 @@ def test_its_numbers_are_those_of_the_modules(finished, networks):
     cut = keras.models.clone_model(networks[0])
     weights[6][unit] = 0
     cut.set_weights(weights)
-    some = interpretation._some(test, 15, 0)
+    some = interpretation._some(test, 15)
     correct = [
         (model.predict(some.images.astype("float32"), verbose=0).argmax(axis=1) == some.labels).mean()
         for model in (networks[0], cut)

@@ -364,11 +364,7 @@ def _checked_methods(methods):
 
 def _checked_images(network, images, classes):
     images = np.asarray(images)
-    if images.shape[1:] != network.image_shape:
-        raise UserError(
-            f"The images have the shape {images.shape} and the network takes (n, {str(network.image_shape)[1:]}; "
-            "resize the images."
-        )
+    network.check_images(images)
     if classes is None:
         return images, np.full(len(images), -1, np.int32)
     classes = np.asarray(classes)

@@ -345,9 +345,8 @@ def structural_similarity(maps, others):
 
 
 def _predicted(network, images, batch_size):
-    logits = network.function([network.logits], batch_size)
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return np.concatenate([logits(batch)[0].argmax(axis=1) for batch in batches])
+    (logits,) = network.values([network.logits], images, batch_size)
+    return logits.argmax(axis=1)
 
 
 def _each_anothers(count, random):

@@ -12,7 +12,7 @@ from scipy import stats
 from tfproject.interpret.faithfulness import KINDS, shown
 from tfproject.interpret.semantics import CHANCE, CLASS_PURITY, SIGNIFICANCE
 
-NAMED = 3  # units or hues that are named one by one
+NAMED = 3  # units, sets or hues that are named one by one
 _LOOKS_FOR = {"edge": "edges", "colour edge": "edges between colours", "colour": "a colour",
               "brightness": "brightness", "mixed": "none of these"}  # fmt: skip
 _STANDS_FOR = {"class": "a class", "group": "a group of classes", "texture": "a texture"} | _LOOKS_FOR
@@ -162,12 +162,11 @@ def layer(row):
     )
 
 
-def selective_units(rows, count=NAMED):
+def selective_units(rows):
     """The most class-selective units before the classes, by name.
 
     Args:
         rows: unit rows.
-        count: how many to name.
 
     Returns:
         A sentence; "" without rows.
@@ -182,7 +181,7 @@ def selective_units(rows, count=NAMED):
     named = [
         f"unit {row['unit']} of {row['layer']} ({row['purity_class']}, {selectivity_in_words(row)}, purity "
         f"{_percent(row['purity'])})"
-        for row in found[:count]
+        for row in found[:NAMED]
     ]
     most = "the most selective are" if len(named) > 1 else "it is"
     return f"Of {_units(len(rows))} before the classes, {len(found):,} {_are(found)} {what}; {most} {_joined(named)}."
@@ -194,14 +193,13 @@ def selectivity_in_words(row):
     return f"selectivity {row['selectivity']:.2f}{other}"
 
 
-def silenced_units(rows, count=NAMED):
+def silenced_units(rows):
     """What silencing single units costs.
 
     A loss or gain counts as shown where its corrected p is below 0.05 and its 95 % interval does not hold zero.
 
     Args:
         rows: rows of `Silencing.rows`, of any layers.
-        count: how many units to name.
 
     Returns:
         A few sentences; "" without rows.
@@ -214,7 +212,7 @@ def silenced_units(rows, count=NAMED):
     text = f"Silenced one at a time, on {rows[0]['images']:,} images, "
     if lost:
         text += f"{len(lost):,} of {_units(len(rows))} {_are(lost)} shown to be worth accuracy, the most "
-        text += f"{_joined([_loss(row) for row in lost[:count]])}."
+        text += f"{_joined([_loss(row) for row in lost[:NAMED]])}."
     else:
         text += f"no unit of {len(rows):,} is shown to be worth accuracy; on so few images a loss of one unit alone is "
         text += f"shown from {_points(_least_shown(rows))} on."
@@ -222,7 +220,7 @@ def silenced_units(rows, count=NAMED):
         named = [
             f"unit {row['unit']} of {row['layer']} ({_points(-row['drop'])}, "
             f"{_between(-row['drop_high'], -row['drop_low'])})"
-            for row in won[:count]
+            for row in won[:NAMED]
         ]
         text += f" Accuracy is gained by silencing {len(won):,} of them, the most {_joined(named)}."
     left = len(rows) - len(lost) - len(won)
@@ -237,12 +235,11 @@ def _least_shown(rows):
     return lost / rows[0]["images"]
 
 
-def silenced_sets(rows, count=NAMED):
+def silenced_sets(rows):
     """What silencing sets of units costs, against random sets of as many.
 
     Args:
         rows: rows of `silencing.set_rows`.
-        count: how many sets to name with their numbers, those that cost most first.
 
     Returns:
         A few sentences; "" without rows.
@@ -250,11 +247,11 @@ def silenced_sets(rows, count=NAMED):
     if not rows:
         return ""
     of_classes = [row for row in rows if row["class_drop"] is not None]
-    texts = [_sets_in_words(of_classes, "class_", "the images of that class", count)] if of_classes else []
-    return " ".join([*texts, _sets_in_words(rows, "", f"all {rows[0]['images']:,} images", count)])
+    texts = [_sets_in_words(of_classes, "class_", "the images of that class")] if of_classes else []
+    return " ".join([*texts, _sets_in_words(rows, "", f"all {rows[0]['images']:,} images")])
 
 
-def _sets_in_words(rows, prefix, images, count):
+def _sets_in_words(rows, prefix, images):
     def shown(row):
         excess = row[f"{prefix}excess_low"]
         return excess is not None and excess > 0 and row[f"{prefix}p_corrected"] < SIGNIFICANCE
@@ -263,7 +260,7 @@ def _sets_in_words(rows, prefix, images, count):
     more, others = [row for row in rows if shown(row)], [row for row in rows if not shown(row)]
     text = f"Without the units of {rows[0]['layer']} for a class, {images} lose more accuracy than without as many "
     text += f"random ones for {len(more) or 'none'} of {len(rows)} such sets{'' if more else ', as far as is shown'}"
-    if named := more[:count]:
+    if named := more[:NAMED]:
         text += ": " if len(named) == len(more) else ", the most "
         text += _joined([
             f"{row['set']} ({_units(row['units'])}: {_points(row[f'{prefix}drop'])}, "

@@ -14,7 +14,7 @@ TITLE_LINE, CAPTION_LINE, GAP = 0.2, 0.14, 0.1  # inches
 
 
 @styled
-def colour_kernels(images, layer, scale, channels, units=None):
+def colour_kernels(images, layer, scale, channels):
     """The first layer's kernels, a square each with its unit's number; of many, 64 spread evenly.
 
     Args:
@@ -22,15 +22,13 @@ def colour_kernels(images, layer, scale, channels, units=None):
         layer: the layer's name.
         scale: the weight that 1 and 255 stand for, as - and +.
         channels: what the three colours are, in words.
-        units: n numbers; 0 to n - 1 if None.
     """
-    units = np.arange(len(images)) if units is None else np.asarray(units)
     shown = _spread(len(images))
     title = (
         f"{layer}: {_of(len(shown), len(images))} kernels by {channels}. Grey is a weight of 0; black and full colour "
         f"are -{scale:.3g} and +{scale:.3g}"
     )
-    return _tiles(images[shown], [f"{unit}" for unit in units[shown]], title, columns=12)
+    return _tiles(images[shown], [f"{unit}" for unit in shown], title, columns=12)
 
 
 @styled

@@ -25,6 +25,7 @@ GROUPS = (  # of the classes of known image sets
         "water": ("River", "SeaLake"),
     },
 )
+SEED = 0  # of everything that is drawn
 SHOWN_SAMPLES = 9  # of a unit's top samples, on sheets and in the table
 SHEET_UNITS = 8  # the most selective of a layer, on its sheet; the table holds all
 
@@ -86,9 +87,7 @@ EXTENTS = {
 }  # fmt: skip
 
 
-def interpret_network(
-    model, image_set, directory, extent, *, split="test", groups=None, other=None, seed=0, progress=True
-):
+def interpret_network(model, image_set, directory, extent, *, split="test", other=None, progress=True):
     """Do everything for one network: filters, activations, top samples, meanings, t-SNE, attribution, and its checks.
 
     Each stage keeps what it found in `stages/`, and a second call goes on with the first one that is missing. Figures
@@ -100,9 +99,7 @@ def interpret_network(
         directory: where everything goes.
         extent: an Extent.
         split: the split that is looked at.
-        groups: a dict from a group's name to the names of its classes; None for those of GROUPS that fit.
         other: the same network from another seed, to see whether it found the same units; None for none.
-        seed: of everything that is drawn.
         progress: show a bar.
 
     Returns:
@@ -115,13 +112,12 @@ def interpret_network(
     from tqdm import tqdm
 
     chosen = getattr(image_set, split)
-    groups = known_groups(image_set.class_names) if groups is None else groups
     directory = pathlib.Path(directory)
     for folder in ("figures", "stages", "tensorboard"):
         (directory / folder).mkdir(parents=True, exist_ok=True)
     _check_same(directory, model, chosen, extent)
-    images = _some(chosen, extent.images, seed)
-    subject = _Subject(model, images, split, image_set.class_names, groups, extent, directory, other, seed)
+    images = _some(chosen, extent.images)
+    subject = _Subject(model, images, split, image_set.class_names, extent, directory, other)
     with tqdm(STAGES.items(), desc=directory.name, unit="stage", disable=not progress) as bar:
         for name, stage in bar:
             bar.set_postfix_str(name)
@@ -155,17 +151,19 @@ class _Subject:
     split: object
     split_name: str
     class_names: tuple
-    groups: dict
     extent: Extent
     directory: pathlib.Path
     other: object
-    seed: int
 
     @functools.cached_property
     def network(self):
         from tfproject import interpret
 
         return interpret.lay_open(self.model)
+
+    @property
+    def groups(self):
+        return known_groups(self.class_names)
 
     @functools.cached_property
     def hidden(self):
@@ -197,7 +195,7 @@ class _Subject:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def few(self, count):
-        return _some(self.split, count, self.seed)
+        return _some(self.split, count)
 
     def draw(self, name, figure, caption):
         """Save a figure, show it in TensorBoard, and return where it is and its caption."""
@@ -282,7 +280,7 @@ def _filters(subject):
     maximised = []
     for layer in _spread(network.unit_layers, extent.layers):
         units = _spread(range(layer.units), extent.maximised)
-        found = interpret.maximise_activation(network, layer.name, units, steps=extent.steps, seed=subject.seed)
+        found = interpret.maximise_activation(network, layer.name, units, steps=extent.steps, seed=SEED)
         maximised += found.rows()
         classes = layer.output is network.logits and layer.units == len(subject.class_names)
         names = [subject.class_names[unit] if classes else f"unit {unit}" for unit in found.units]
@@ -385,7 +383,7 @@ def _semantics(subject):
         return _finding({}, units=[], layers=[], growth={}, untrained=[])
     rows = [
         row for layer in subject.samples.values()
-        for row in semantics.unit_rows(network, layer, split, names, subject.groups, subject.seed)
+        for row in semantics.unit_rows(network, layer, split, names, subject.groups, SEED)
     ]  # fmt: skip
     layers = semantics.layer_rows(rows)
     growth = semantics.growth(layers)
@@ -449,13 +447,13 @@ def _untrained_rows(subject):
 
     if not subject.hidden:
         return []
-    network = interpret.lay_open(_untrained(subject.model, subject.seed))
+    network = interpret.lay_open(_untrained(subject.model, SEED))
     found = interpret.top_samples(
         network, subject.split, subject.extent.samples, [subject.hidden[-1].name], class_count=len(subject.class_names)
     )
     return semantics.layer_rows([
         row for layer in found.values()
-        for row in semantics.unit_rows(network, layer, subject.split, subject.class_names, subject.groups, subject.seed)
+        for row in semantics.unit_rows(network, layer, subject.split, subject.class_names, subject.groups, SEED)
     ])  # fmt: skip
 
 
@@ -489,7 +487,7 @@ def _silencing(subject):
     last = subject.hidden[-1].name
     sets = semantics.selective_sets([row for row in subject.unit_rows if row["layer"] == last])
     of_sets = subject.few(subject.extent.set_images)
-    found = silencing.silence_sets(subject.network, last, sets, of_sets, seed=subject.seed)
+    found = silencing.silence_sets(subject.network, last, sets, of_sets, seed=SEED)
     sets = silencing.set_rows(found, subject.class_names)
     caption = f"The accuracy lost by silencing single units, on {len(images):,} images."
     drawn = [subject.draw("silencing", semantics_figures.silencing_drops(rows), caption)]
@@ -512,9 +510,9 @@ def _similarity(subject):
     if not subject.hidden:
         return _finding({}, trained=[], control=[])
     images = subject.few(subject.extent.compared_images).images
-    found = similarity.compare_networks(subject.network, interpret.lay_open(subject.other), images, seed=subject.seed)
-    ours, theirs = (interpret.lay_open(_untrained(subject.model, subject.seed + i)) for i in (1, 2))
-    control = similarity.compare_networks(ours, theirs, images, seed=subject.seed)
+    found = similarity.compare_networks(subject.network, interpret.lay_open(subject.other), images, seed=SEED)
+    ours, theirs = (interpret.lay_open(_untrained(subject.model, SEED + i)) for i in (1, 2))
+    control = similarity.compare_networks(ours, theirs, images, seed=SEED)
     figure = semantics_figures.matched_correlations([
         {"layer": own.layer, "correlations": own.matching.correlations, "null": own.matching.null,
          "control": before.matching.correlations}
@@ -545,7 +543,7 @@ def _embedding(subject):
     split, names = subject.split, subject.class_names
     features = interpret.features(subject.network, split)
     embeddings = {
-        name: interpret.tsne(rows, subject.extent.perplexity, subject.seed) for name, rows in features.items()
+        name: interpret.tsne(rows, subject.extent.perplexity, SEED) for name, rows in features.items()
     }
     rows, drawn = interpret.neighbourhood_rows(features, embeddings, split.labels), []
     for row in rows:
@@ -564,7 +562,7 @@ def _embedding(subject):
     drawn.append(subject.draw("neighbourhoods", figure, f"How well the classes lie apart in {where}."))
 
     count = min(subject.extent.projector_images, len(split))
-    kept = np.sort(np.random.default_rng(subject.seed).permutation(len(split))[:count])
+    kept = np.sort(np.random.default_rng(SEED).permutation(len(split))[:count])
     some = split.take(kept)
     interpret.write_projector(
         subject.directory / "tensorboard", {name: rows[kept] for name, rows in features.items()}, some.labels, names,
@@ -593,7 +591,7 @@ def _attribution(subject):
     predicted = _predicted(subject.network, shown.images)
     maps = interpret.attribute(
         subject.network, shown.images, predicted if subject.network.class_count > 1 else None, _methods(subject),
-        samples=subject.extent.smoothgrad_samples, seed=subject.seed, max_channels=subject.extent.channels,
+        samples=subject.extent.smoothgrad_samples, seed=SEED, max_channels=subject.extent.channels,
     )  # fmt: skip
     titles = [
         f"{subject.class_names[label]}\nsaid: {subject.class_names[said]}"
@@ -624,10 +622,10 @@ def _faithfulness(subject):
     images = subject.few(extent.checked).images
     options = {"samples": extent.smoothgrad_samples, "max_channels": extent.channels}
     sanity = interpret.sanity_check(
-        network, images, methods=methods, levels=extent.levels, draws=extent.draws, seed=subject.seed, **options
+        network, images, methods=methods, levels=extent.levels, draws=extent.draws, seed=SEED, **options
     )
     maps = interpret.attribute(network, images, methods=methods, **options)
-    curves = interpret.deletion_insertion(network, images, maps, steps=extent.curve_steps, seed=subject.seed)
+    curves = interpret.deletion_insertion(network, images, maps, steps=extent.curve_steps, seed=SEED)
     rows = faithfulness.table(sanity, curves)
     drawn = [
         subject.draw(
@@ -735,11 +733,11 @@ def _of_each_class(split, count):
     return split.take([first[i] for i in _spread(range(len(labels)), count)])
 
 
-def _some(split, count, seed):
+def _some(split, count):
     """So many images drawn at random, in their order; all of them if None or fewer."""
     if count is None or count >= len(split):
         return split
-    return split.take(np.sort(np.random.default_rng(seed).permutation(len(split))[:count]))
+    return split.take(np.sort(np.random.default_rng(SEED).permutation(len(split))[:count]))
 
 
 def _spread(items, count):
