@@ -40,16 +40,21 @@ if directory is None:
     directory = setting.directory
 networks = json.loads((directory / "metrics.json").read_text())["networks"]
 
+
 # %%
-def show(pattern, network="CustomCNN", most=3):
-    notebook.show(*sorted((directory / network / "figures").glob(f"{pattern}.png"))[:most])
+def show(name, what, network="CustomCNN"):
+    notebook.show(*(directory / network / "figures").glob(f"{name}.png"), caption=f"{network}: {what}")
 
 
-def show_by_depth(kind, network="CustomCNN"):
+def show_by_depth(kind, what, network="CustomCNN"):
     drawn = [layer for layer in networks[network]["scores"]["units"]
              if (directory / network / "figures" / f"{kind}_{layer}.png").exists()]  # fmt: skip
     for layer in dict.fromkeys((drawn[0], drawn[len(drawn) // 2], drawn[-1])):
-        show(f"{kind}_{layer}", network)
+        show(f"{kind}_{layer}", f"{what} in {layer}", network)
+
+
+def say(stage, network="CustomCNN"):
+    notebook.say(*(f"{network}: {text}" for text in networks[network].get(stage, {}).get("told", ())))
 
 
 # %% [markdown]
@@ -67,26 +72,30 @@ notebook.table(rows, {"network": "", "parameters": ",.0f", "images": ",.0f", "ac
 # directions, and for pairs of opposite colours.
 
 # %%
-show("colour_kernels")
-show("colour_kernels", "VGG16")
+show("colour_kernels", "the first layer's kernels as colours")
+show("colour_kernels", "the first layer's kernels as colours", "VGG16")
+say("filters")
+say("filters", "VGG16")
 
 # %% [markdown]
 # Deeper filters read dozens of maps and cannot be seen so. Instead we ask the unit: start from noise, and climb the
 # gradient to the image that excites it most. Such images are *not* photographs, and nothing says that the network ever
-# met one; they show which pattern the weights add up to.
+# met one; they show which pattern the weights add up to. **Look at** the first, a middle and the last layer; the last
+# one's units are the classes.
 
 # %%
-show_by_depth("maximised")
+show_by_depth("maximised", "what units respond to most")
 
 # %% [markdown]
 # ## Activations
 #
-# One image through the network: from layer to layer the maps get coarser, and fewer places are bright. A unit that is
-# black for every image is dead: it takes up room and does nothing.
+# One image through the network: from layer to layer the maps get coarser, and fewer places are bright. A unit that says
+# the same of every image is *dead*: it takes up room and does nothing. One whose outputs nearly all lie at a bound of
+# its activation function is *saturated*, and one that ReLU never cuts off is *always on*, no more than a linear unit.
 
 # %%
-show("feature_maps_1")
-show("activity")
+show("feature_maps_1", "the most active feature maps of an image, layer by layer")
+show("activity", "units that say nothing, or always the same")
 
 # %% [markdown]
 # ## The images that a unit likes best
@@ -96,7 +105,7 @@ show("activity")
 # counting says. Low in the network you will name textures, high in it things.
 
 # %%
-show_by_depth("samples")
+show_by_depth("samples", "the images that excite the most selective units most,")
 
 # %% [markdown]
 # There is no magic in it. Here it is by hand, for one unit of the last convolution and 200 images: a model that ends
@@ -113,31 +122,47 @@ body = keras.Model(model.input, model.get_layer("block3_conv2_relu").output)
 excited = body.predict(test.images.astype("float32"), verbose=0).max(axis=(1, 2))[:, unit]
 best = np.argsort(-excited)[:10]
 captions = [(names[test.labels[i]], f"{excited[i]:.2f}") for i in best]
-notebook.show(exploration_figures.captioned_sheet(test.images, best, captions, columns=5))
+sheet = exploration_figures.captioned_sheet(test.images, best, captions, columns=5)
+notebook.show(sheet, alt=f"The ten images that excite unit {unit} most, with their classes")
 
 # %% [markdown]
 # ## What units stand for
 #
 # For each unit its 50 top images (nine are shown above) are counted: are they of one class, of one group of classes
 # (animals, vehicles), of one colour? *Purity* is the share of the most frequent class among them, and *by chance* what
-# it would be for images drawn at random. **Look at** how the rows change with depth: that change is what deep learning
-# is about.
+# it would be for images drawn at random. *Selectivity* is (m - r) / (m + r), with m a unit's mean output for the class
+# that it prefers and r that for the others: 0 for no preference, 1 for one class alone. **Look at** how the rows change
+# with depth: that change is what deep learning is about.
 
 # %%
 columns = {"layer": "", "units": ".0f", "class_selective_share": ".1%", "selectivity": ".2f", "purity": ".1%",
            "purity_by_chance": ".1%"}  # fmt: skip
 notebook.table(directory / "CustomCNN" / "layers.csv", columns)
-show("kinds")
-show("kinds", "VGG16")
+show("kinds", "what the units of each layer stand for")
+say("semantics")
 
 # %% [markdown]
 # A unit that fires for horses is not yet a unit that is *needed* for horses. To find out, silence it and measure
 # accuracy again. Often no loss can be shown on so few images. One explanation would be that other units say the same;
-# another, that the loss is too small to be seen. This does not tell them apart.
+# that was not tested.
 
 # %%
-show("silencing")
-notebook.say(*networks["CustomCNN"]["story"])
+show("silencing", "the accuracy lost by silencing single units")
+say("silencing")
+
+# %% [markdown]
+# ## Does another seed find the same units?
+#
+# The same network, trained from another seed, has its units in another order. So each unit is matched, one to one, with
+# the one of the other network whose greatest output *correlates* most with its own over the images; from a correlation
+# of 0.5 on they count as the same. *CKA* asks nothing of single units, but whether all of a layer together tell images
+# apart alike. **Beware:** two networks with random weights agree too. The greatest output of a random filter tends to
+# grow with an image's contrast, so that all units of such a network resemble each other, and partners are easily found.
+# What training adds is only what lies above that line, and where it makes units different the share falls below it.
+
+# %%
+show("similarity", "how well each unit's partner in another seed's network agrees with it")
+say("similarity")
 
 # %% [markdown]
 # ## t-SNE
@@ -147,19 +172,24 @@ notebook.say(*networks["CustomCNN"]["story"])
 # far. The curve asks the layers themselves, without a picture: how often is the class told right by the neighbours?
 
 # %%
-show("tsne_dense")
-show("tsne_images_dense")
-show("neighbourhoods")
+show("tsne_dense", "the images laid out by what the layer dense says of them")
+show("tsne_images_dense", "the same layout with the images")
+show("neighbourhoods", "how well the classes lie apart in the dense layers")
 
 # %% [markdown]
 # ## Where does it look?
 #
-# Each row is an image, each column a method. The methods do not agree, so they cannot all show "where the network
-# looks". A map that is dark everywhere found nothing that speaks for the class, which is no finding about the image.
+# Each row is an image, each column a method. They do not measure the same, and the table says what each does: gradients
+# and SmoothGrad how *sensitive* the class's logit is to a pixel, for or against it; the others how channels of the last
+# convolution add up, in few cells that are enlarged to the image. Each map is scaled from its own least to its own
+# greatest value, so brightness compares places of one map, never two maps.
 
 # %%
-show("attribution")
-show("attribution", "VGG16")
+rows = [{"network": name} | row for name, found in networks.items() for row in found["attribution"]["maps"]]
+columns = {"network": "", "method": "", "measures": "", "layer": "", "rows": ".0f", "columns": ".0f"}
+notebook.table(rows, columns)
+show("attribution", "maps for the class that the network says, by each method")
+show("attribution", "maps for the class that the network says, by each method", "VGG16")
 
 # %% [markdown]
 # The same for images of your choice. Change the numbers. Do the maps of an image that is classified wrongly tell why?
@@ -169,7 +199,8 @@ chosen = test.take([3, 14, 15, 92])
 maps = interpret.attribute(model, chosen.images, methods=("gradients", "gradcam", "layercam"))
 said = model.predict(chosen.images.astype("float32"), verbose=0).argmax(axis=1)
 titles = [f"{names[label]}\nsaid: {names[guess]}" for label, guess in zip(chosen.labels, said)]
-notebook.show(attribution_figures.attribution_sheet(chosen.images, maps, titles))
+sheet = attribution_figures.attribution_sheet(chosen.images, maps, titles)
+notebook.show(sheet, alt="Four images, and beside each the maps of three methods")
 
 # %% [markdown]
 # ## Can the maps be believed?
@@ -178,27 +209,39 @@ notebook.show(attribution_figures.attribution_sheet(chosen.images, maps, titles)
 #
 # - **Randomise the weights**, layer by layer from the output. A map that stays the same did not depend on what was
 #   learnt; it is an edge detector with a good reputation.
-# - **Delete the pixels** that the map names first. If the map is true, the class's probability falls faster than when
-#   the same map is laid over the image *moved*, which takes away just as many pixels in just such patches. Or
-#   **insert** them, first into a blurred image: then it rises faster. *auc* is the mean probability on the way, low is
-#   good when deleting and high when inserting; *control* is that of the moved map.
+# - **Delete the pixels** that the map names first, and watch the class's probability: with a true map it falls early,
+#   and the area under the curve is small. **Insert** them into a blurred image: with a true map it rises early, and the
+#   area is large. Small and large against what? Against the same map *moved* in its image, which takes just as many
+#   pixels in just such patches (*control*). But what is bright in the middle, where photographs have their subject,
+#   then ends in a corner; so also against *other* images' maps, which are as bright in the middle and say nothing of
+#   this image.
 
 # %%
-show("sanity_check")
-show("deletion_insertion")
+show("sanity_check", "how similar the maps stay while the layers are randomised")
+show("deletion_insertion", "the class's probability while pixels are deleted or inserted")
+
+# %%
+numbers = ("auc", "control", "others")
 columns = {"method": "", "sanity_correlation": ".2f"}
-columns |= dict.fromkeys(("deletion_auc", "deletion_control", "insertion_auc", "insertion_control"), ".3f")
-columns |= {"verdict": ""}
-notebook.table(directory / "CustomCNN" / "faithfulness.csv", columns)
+columns |= {f"{kind}_{number}": ".3f" for kind in ("deletion", "insertion") for number in numbers} | {"verdict": ""}
+for name in networks:
+    notebook.say(name)
+    notebook.table(directory / name / "faithfulness.csv", columns)
 
 # %% [markdown]
 # ## Two networks, two educations
 #
-# VGG16 learnt from a million photographs of a thousand things and has only its head from us. Compare the two stories:
-# where do its units begin to stand for our classes?
+# VGG16 learnt from a million photographs of a thousand things and has only its head from us. Where do its units begin
+# to stand for our classes?
 
 # %%
-notebook.say(*networks["VGG16"]["story"])
+show_by_depth("samples", "the images that excite the most selective units most,", "VGG16")
+show("kinds", "what the units of each layer stand for", "VGG16")
+say("semantics", "VGG16")
+say("silencing", "VGG16")
+
+# %%
+notebook.say(*(f"{name}: {text}" for name, found in networks.items() for text in found["conclusions"]))
 
 # %% [markdown]
 # ## Exercises

@@ -292,6 +292,16 @@ def test_large_logits_are_no_overflow(model, images, found):
     assert_same(maps, found["gradcam++"], ROUNDING["gradcam++"])
 
 
+def test_what_the_maps_measure_is_told_with_its_layer_and_cells(model):
+    rows = {row["method"]: row for row in attribution.described(lay_open(model))}
+    assert tuple(rows) == METHODS and all(row["measures"] for row in rows.values())
+    places = {method: (row["layer"], row["rows"], row["columns"]) for method, row in rows.items()}
+    assert {places[method] for method in ("gradients", "smoothgrad")} == {("the image", 20, 28)}
+    assert {places[method] for method in CAMS} == {("conv3", 8, 12)}
+    (row,) = attribution.described(lay_open(model), ("layercam",), "conv1")
+    assert (row["layer"], row["rows"], row["columns"]) == ("conv1", 20, 28)
+
+
 def test_no_warning_is_printed(model, images, caplog):
     network = lay_open(model)
     with warnings.catch_warnings():
@@ -312,7 +322,7 @@ def test_no_warning_is_printed(model, images, caplog):
         ({"classes": [0, 1]}, "one whole number for each of the 5 images"),
         ({"classes": [0, 1, 2, 3, 5]}, "run from 0 to 5; the network knows 0 to 4"),
         ({"classes": [0.0] * 5}, "whole number"),
-        ({"images": np.zeros((2, 8, 8, 3))}, r"the network takes \(n, 20, 28, 3\)"),
+        ({"images": np.zeros((2, 8, 8, 3))}, r"\(8, 8, 3\) and the network takes \(20, 28, 3\)"),
         ({"samples": 0}, "samples is 0"),
         ({"max_channels": 0}, "max_channels is 0"),
     ],

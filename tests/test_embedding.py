@@ -5,6 +5,7 @@ import json
 
 import keras
 import numpy as np
+import openTSNE
 import pytest
 from PIL import Image
 from sklearn.manifold import trustworthiness as scikit_learns
@@ -105,6 +106,23 @@ def test_few_images_lower_the_perplexity():
     found = embedding.tsne(rows, n_jobs=1)
     assert found.perplexity == pytest.approx(14 / 3)
     assert np.isfinite(found.points).all() and len(np.unique(found.points, axis=0)) == 15
+
+
+@pytest.mark.parametrize("count, asked, used", [(40, 12, 12), (5, 30, 14 / 3)])
+def test_the_perplexity_that_is_told_is_the_one_that_was_used(monkeypatch, count, asked, used):
+    """And the layout begins with the principal components, without which t-SNE loses how groups lie to each other."""
+    given = []
+
+    def watched(**options):
+        given.append(options)
+        return tsne(**options)
+
+    tsne = openTSNE.TSNE
+    monkeypatch.setattr(openTSNE, "TSNE", watched)
+    found = embedding.tsne(blobs(count)[0], perplexity=asked, n_jobs=1)
+    (options,) = given
+    assert options["perplexity"] == found.perplexity == pytest.approx(used)
+    assert options["initialization"] == "pca" and options["neighbors"] == "exact"
 
 
 def test_too_few_or_equal_images_are_laid_out_by_their_components():

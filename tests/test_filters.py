@@ -218,7 +218,7 @@ DRAW = {
         [{"layer": f"conv{i % 4}", "unit": i, "l2": 1 + i % 7} for i in range(100)]
     ),
     "maximised_activations": lambda: filter_figures.maximised_activations(
-        PICTURES[:7], np.arange(7) + 500, np.arange(7) * 123.4, np.arange(7) / 9, "block5_conv3", 200
+        PICTURES[:7], [f"unit {n}" for n in range(500, 507)], np.arange(7) * 123.4, np.arange(7) / 9, "conv", 200
     ),
     "feature_map_sheet": lambda: filter_figures.feature_map_sheet(PICTURES[0], [MAPS, MAPS]),
     "dead_units": lambda: filter_figures.dead_units([{"layer": "conv1", **NUMBERS}, {"layer": "conv2", **NUMBERS}]),

@@ -11,6 +11,7 @@ import jupytext
 import nbformat
 import pytest
 from jupytext.compare import compare_notebooks
+from PIL import Image
 
 from tfproject import notebook
 from tfproject.errors import UserError
@@ -152,3 +153,16 @@ def test_a_table_shows_rows_too():
         r"| flip\_shift | 0.031 |",
         "| none |  |",
     ]
+
+
+def test_a_figure_has_a_caption_and_words_for_those_who_do_not_see_it(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    path = tmp_path / "colour_kernels.png"
+    Image.new("RGB", (2, 2)).save(path)
+    notebook.show(path)
+    notebook.show(path, caption="VGG16: kernels")
+    notebook.show(path, caption="VGG16: kernels", alt="squares")
+    alts = [one.alt for one in shown if hasattr(one, "alt")]
+    assert alts == ["colour_kernels", "VGG16: kernels", "squares"]
+    assert [one.data for one in shown if not hasattr(one, "alt")] == 2 * ["VGG16: kernels"]

@@ -401,10 +401,19 @@ def test_words_of_depth_claim_only_what_is_shown(five_layers):
     assert "training" not in text
     text = words.depth(table, semantics.growth(table) | {"selectivity_p": 0.2})
     assert "not shown to grow" in text
-    untrained = [row | table[0] | {"layer": row["layer"]} for row in table]
-    assert "weights are shown to make more" in words.depth(table, semantics.growth(table), untrained)
+    untrained = [row | table[0] | {"layer": row["layer"], "selectivity": 0.07} for row in table]
+    told = words.depth(table, semantics.growth(table), untrained)
+    assert "weights are shown to make more" in told and "index is 0.07 there with random weights, 0." in told
     assert "weights are not shown to make more" in words.depth(table, semantics.growth(table), table)
     assert "too few layers" in words.depth(table[:1], semantics.growth(table[:1]))
+
+
+def test_the_conclusion_about_depth_is_one_sentence(five_layers):
+    table = semantics.layer_rows(five_layers)
+    text = words.depth_in_short(table, semantics.growth(table))
+    assert text.startswith("In layer0 0 % of the units are class-selective, in layer4, the last layer before the")
+    assert " 80 %; over the 5 layers before the classes the mean selectivity index grows" in text and ". " not in text
+    assert "there are too few layers" in words.depth_in_short(table[:1], semantics.growth(table[:1]))
 
 
 def test_words_of_a_layer_and_of_its_units(five_layers):
@@ -421,7 +430,8 @@ def test_words_of_a_layer_and_of_its_units(five_layers):
 def test_the_paragraphs_of_a_network(five_layers):
     table = semantics.layer_rows(five_layers)
     texts = words.describe_network(five_layers, table, semantics.growth(table))
-    assert len(texts) == 2 and all(text.endswith(".") for text in texts)
+    assert list(texts) == ["semantics"] and len(texts["semantics"]) == 2
+    assert all(text.endswith(".") for text in texts["semantics"])
 
 
 def texts_of(figure):

@@ -74,12 +74,12 @@ def test_a_detector_is_worth_its_class(planted, colours):
     assert rows[0]["p_corrected"] == 1 and rows[0]["drop_low"] < 0 < rows[0]["drop_high"]
 
 
-def network_with_skips(mask=1.0, level=0.0, at=None):
-    """Two convolutions with what goes past each, and a dense layer; the named one's output times mask, plus level."""
+def network_with_skips(mask=1.0, at=None):
+    """Two convolutions with what goes past each, and a dense layer; the named one's output times mask."""
     keras.utils.set_random_seed(3)
 
     def masked(x, name):
-        return x * mask + level if name == at else x
+        return x * mask if name == at else x
 
     image = keras.Input((8, 8, 3))
     x = L.Rescaling(1 / 128, offset=-1)(image)
@@ -105,17 +105,14 @@ def skipping():
     return lay_open(model), split_of(images, labels), model.get_weights()
 
 
-@pytest.mark.parametrize("value", ["zero", "mean"])
 @pytest.mark.parametrize("name, units", [("a", (0, 4)), ("b", (1, 5)), ("dense", (2, 6))])
-def test_silencing_is_what_a_network_without_the_unit_does(skipping, name, units, value):
+def test_silencing_is_what_a_network_without_the_unit_does(skipping, name, units):
     network, split, weights = skipping
-    found = silence_units(network, split, {name: units}, value=value, batch_size=16)[name]
-    (says,) = network.function([network[name].output], len(split))(split.images)
+    found = silence_units(network, split, {name: units}, batch_size=16)[name]
     for i, unit in enumerate(units):
         mask = np.ones(network[name].units, np.float32)
         mask[unit] = 0
-        level = (1 - mask) * (says[..., unit].mean() if value == "mean" else 0)
-        other = network_with_skips(mask, level, at=name)
+        other = network_with_skips(mask, at=name)
         other.set_weights(weights)
         predicted = other(split.images.astype(np.float32), training=False).numpy().argmax(axis=1)
         np.testing.assert_array_equal(found.after[i], predicted == split.labels)
@@ -127,7 +124,7 @@ def test_the_batch_size_does_not_matter(skipping):
     network, split, _ = skipping
     split = split.take(range(40))
     units = {"a": (0, 3), "dense": None}
-    one, many = (silence_units(network, split, units, value="mean", batch_size=size) for size in (13, 40))
+    one, many = (silence_units(network, split, units, batch_size=size) for size in (13, 40))
     for name in units:
         np.testing.assert_array_equal(one[name].after, many[name].after)
 
@@ -188,17 +185,16 @@ def test_a_network_with_a_single_sigmoid():
 
 
 @pytest.mark.parametrize(
-    "units, options, message",
+    "units, message",
     [
-        ({"nothing": None}, {}, "no convolution or dense layer"),
-        ({"classes": None}, {}, "gives the classes themselves"),
-        ({"conv": [10]}, {}, "from 0 to 9"),
-        (None, {"value": "noise"}, "zero, mean"),
+        ({"nothing": None}, "no convolution or dense layer"),
+        ({"classes": None}, "gives the classes themselves"),
+        ({"conv": [10]}, "from 0 to 9"),
     ],
 )
-def test_what_cannot_be_silenced_is_told(planted, colours, units, options, message):
+def test_what_cannot_be_silenced_is_told(planted, colours, units, message):
     with pytest.raises(UserError, match=message):
-        silence_units(planted, colours, units, **options)
+        silence_units(planted, colours, units)
 
 
 def test_images_that_do_not_suit_are_told(planted, colours):
@@ -212,7 +208,7 @@ def test_images_that_do_not_suit_are_told(planted, colours):
 
 
 def made_up(drop, low, high, p, unit=0, layer="conv", **more):
-    row = {"layer": layer, "unit": unit, "value": "zero", "images": 500, "accuracy": 0.9, "drop": drop, "drop_low": low,
+    row = {"layer": layer, "unit": unit, "images": 500, "accuracy": 0.9, "drop": drop, "drop_low": low,
            "drop_high": high, "p": p, "p_corrected": p, "worst_class": "red", "worst_class_drop": drop}  # fmt: skip
     return row | more
 
@@ -249,8 +245,8 @@ def test_figure_of_what_silencing_costs(planted, colours):
 def test_results_can_be_made_up_for_a_page():
     """The dataclasses hold nothing of the network: a study may keep them."""
     truth = np.array([True, True, False, True])
-    silencing = Silencing("x", "zero", np.array([3]), np.array([0, 0, 1, 1]), truth, truth[None] & [1, 0, 1, 1])
+    silencing = Silencing("x", np.array([3]), np.array([0, 0, 1, 1]), truth, truth[None] & [1, 0, 1, 1])
     assert silencing.drop == pytest.approx(0.25) and silencing.class_drop(1) == 0
     assert np.isnan(silencing.class_drop(2)).all()
-    found = SilencedSet("x", "s", "zero", np.array([3]), np.array([0, 0, 1, 1]), truth, truth, truth[None])
+    found = SilencedSet("x", "s", np.array([3]), np.array([0, 0, 1, 1]), truth, truth, truth[None])
     assert found.row(("r", "g"))["p"] == 1

@@ -10,7 +10,7 @@ from keras import layers as L
 from tfproject.errors import UserError
 from tfproject.interpret import words
 from tfproject.interpret.network import lay_open
-from tfproject.interpret.similarity import compare_networks, linear_cka, match_units, summaries
+from tfproject.interpret.similarity import compare_networks, linear_cka, match_units, mean_correlation, summaries
 from tfproject.report import semantics_figures
 
 
@@ -130,7 +130,7 @@ def test_cka_is_the_alignment_of_the_centred_similarities():
 def test_networks_that_cannot_be_compared_are_told(images):
     network, small = lay_open(model_of(1)), lay_open(model_of(1, side=6))
     for other, shown, layer_names, message in (
-        (small, images, None, "networks that take the same"),
+        (small, images, None, "the network takes"),
         (network, images[:2], None, "too few"),
         (network, images, ["conv2"], "no convolution or dense layer"),
     ):
@@ -138,11 +138,19 @@ def test_networks_that_cannot_be_compared_are_told(images):
             compare_networks(network, other, shown, layer_names)
 
 
-def row_of(layer, share, reach=0.05, null=0.0):
+def test_the_mean_correlation_of_units_with_each_other():
+    x = np.random.default_rng(4).normal(size=(60, 5)) + np.random.default_rng(5).normal(size=(60, 1))
+    pairs = np.corrcoef(x.T)[np.triu_indices(5, 1)]
+    assert mean_correlation(np.c_[x, np.ones(60)]) == pytest.approx(pairs.mean())
+    assert mean_correlation(x[:, :1]) is None
+
+
+def row_of(layer, share, reach=0.05, null=0.0, cka=0.8, alike=0.1):
     return {"layer": layer, "images": 1000, "units": 100, "other_units": 100, "varying": 100, "threshold": 0.5,
             "share": share, "share_low": share - reach, "share_high": share + reach, "null_share": null,
             "null_share_highest": null, "correlation": share, "correlation_low": share - 0.02,
-            "correlation_high": share + 0.02, "null_correlation": 0.1, "cka": 0.8, "null_cka": 0.1}  # fmt: skip
+            "correlation_high": share + 0.02, "null_correlation": 0.1, "cka": cka, "null_cka": 0.1,
+            "alike": alike}  # fmt: skip
 
 
 def test_words_compare_with_chance_and_with_untrained_networks():
@@ -150,10 +158,19 @@ def test_words_compare_with_chance_and_with_untrained_networks():
     text = words.shared_units(rows, [row_of("first", 0.2), row_of("last", 0.28)])
     assert "90 % (" in text and "first" in text and "30 % (" in text
     assert "more than by chance in all 2 layers" in text
-    assert "more than two untrained networks share in 1 of 2 layers: first" in text
+    assert "more than two untrained networks share in 1 of 2 layers: first, and less in none of 2 layers." in text
     assert "fewer" in text
     text = words.shared_units([row_of("first", 0.4), row_of("last", 0.38, null=0.36)])
     assert "1 of 2 layers: first" in text and "fewer" not in text and "untrained" not in text
+
+
+def test_words_tell_where_untrained_networks_share_more():
+    rows = [row_of("first", 0.9, cka=0.91), row_of("deep", 0.2, alike=0.12), row_of("last", 0.5)]
+    control = [row_of("first", 0.88, cka=0.4), row_of("deep", 0.5, cka=0.35, alike=0.43), row_of("last", 0.1, cka=0.3)]
+    text = words.shared_units(rows, control)
+    assert "share in 1 of 3 layers: last, and less in 1 of 3 layers: deep." in text
+    assert "In deep the units of an untrained network correlate with each other by 0.43" in text and "by 0.12." in text
+    assert "is 0.80 to 0.91, and between the untrained networks 0.30 to 0.40." in text
 
 
 def test_figure_of_the_matched_units(permuted, images):

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import html
 import json
 
 import keras
@@ -10,9 +11,12 @@ import toy
 from tfproject import data as image_sets
 from tfproject import interpret, training
 from tfproject.errors import UserError
+from tfproject.interpret import faithfulness
+from tfproject.report import filter_figures
 from tfproject.tasks import interpretation, interpretation_page
 from tfproject.tasks import task3_visualizations as task3
 
+MAXIMISED = []  # the names below the pictures of each sheet
 TINY = interpretation.Extent(
     samples=5, layers=2, maximised=2, steps=2, activity_images=20, perplexity=5, projector_images=12, attributed=2,
     checked=3, smoothgrad_samples=2, channels=2, draws=1, levels=2, curve_steps=4, silenced=3, silenced_images=15,
@@ -57,6 +61,11 @@ def finished(networks, tmp_path_factory):
         patch.setitem(task3.PROFILES, "tiny", task3.Profile(TINY))
         patch.setattr(task3, "_custom_cnns", lambda *args: (networks, "a toy"))
         patch.setattr(task3, "_vgg16", lambda *args: (network_without_convolutions(), "another toy"))
+        drawn = filter_figures.maximised_activations
+        patch.setattr(
+            filter_figures, "maximised_activations",
+            lambda images, names, *numbers: MAXIMISED.append(names) or drawn(images, names, *numbers),
+        )  # fmt: skip
         page = task3.run_task("toy", "tiny", directory)
         before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
         patch.setattr(interpret, "lay_open", lambda model: pytest.fail("a stage that was done ran again"))
@@ -98,7 +107,7 @@ def test_its_numbers_are_those_of_the_modules(finished, networks):
     cut = keras.models.clone_model(networks[0])
     weights[6][unit] = 0
     cut.set_weights(weights)
-    some = interpretation._some(test, 15, 0)
+    some = interpretation._some(test, 15)
     correct = [
         (model.predict(some.images.astype("float32"), verbose=0).argmax(axis=1) == some.labels).mean()
         for model in (networks[0], cut)
@@ -121,15 +130,37 @@ def test_what_it_leaves(finished):
         projector = (folder / "tensorboard" / "projector_config.pbtxt").read_text()
         assert "hidden" in projector and len((folder / "tensorboard" / "metadata.tsv").read_text().splitlines()) == 13
         assert list((folder / "tensorboard").glob("events*"))
-        verdicts = {row["method"]: row["verdict"] for row in rows_of(folder / "faithfulness.csv")}
+        checked = rows_of(folder / "faithfulness.csv")
+        verdicts = {row["method"]: row["verdict"] for row in checked}
+        assert list(verdicts.values()) == [faithfulness.verdict(row) for row in checked]
         of_maps = {"gradcam", "gradcam++", "scorecam", "layercam"} if name == "CustomCNN" else set()
         assert set(verdicts) == {"gradients", "smoothgrad"} | of_maps
         page = (finished / "report.html").read_text()
-        story = json.loads((folder / "metrics.json").read_text())["story"]
-        assert story and all(text.split(" (")[0].replace("'", "&#39;") in page for text in story)
-        assert all(f"<td>{verdict}</td>" in page for verdict in verdicts.values())
+        assert all(f"<td>{verdict}</td>".replace("'", "&#39;") in page for verdict in verdicts.values())
         assert f'href="{name}/units.csv"' in page
     assert "generated images" in page
+
+
+def test_each_section_tells_its_terms_and_what_was_found_of_them(finished):
+    page = html.unescape((finished / "report.html").read_text())
+    sections = dict(part.split("</h2>", 1) for part in page.split("<h2>")[1:])
+    assert set(interpretation_page.LEADS) == set(interpretation_page.HEADINGS)
+    for stage, heading in interpretation_page.HEADINGS.items():
+        assert sections[heading].count(interpretation_page.LEADS[stage]) == 1
+    for name in task3.NETWORKS:
+        summary = json.loads((finished / name / "metrics.json").read_text())
+        assert len(summary["conclusions"]) == 2
+        assert all(text in sections[f"{name} in short"] for text in summary["conclusions"])
+        told = {stage: summary[stage]["told"] for stage in summary if "told" in summary[stage]}
+        assert {"semantics", "silencing"} <= set(told) and sum(told.values(), []) == summary["story"]
+        for stage, texts in told.items():
+            for text in texts:
+                holding = [heading for heading, section in sections.items() if f"{name}: {text}" in section]
+                assert holding == [interpretation_page.HEADINGS[stage]]
+
+
+def test_the_favourite_images_of_classes_bear_their_names(finished):
+    assert MAXIMISED[:2] == [["unit 0", "unit 5"], list(toy.image_set().class_names[::2])]
 
 
 def test_what_it_publishes(finished, tmp_path):

@@ -97,11 +97,13 @@ def to_markdown(rows, columns):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def show(*pictures):
+def show(*pictures, caption="", alt=""):
     """Show figures, one below the other.
 
     Args:
         pictures: matplotlib Figures, or paths of PNG files.
+        caption: a line above them.
+        alt: what they show, for those who do not see them; the caption if "", and without one the file's name.
     """
     from IPython.display import Image, display
 
@@ -109,10 +111,13 @@ def show(*pictures):
 
     if not pictures:
         print("There is no such figure.")
+    elif caption:
+        _display_markdown(_plain(caption))
     for picture in pictures:
         from_file = isinstance(picture, (str, os.PathLike))
         png = pathlib.Path(picture).read_bytes() if from_file else figures.to_png_bytes(picture)
-        display(Image(png, format="png", alt=pathlib.Path(picture).stem if from_file else "figure"))
+        name = pathlib.Path(picture).stem if from_file else "figure"
+        display(Image(png, format="png", alt=alt or caption or name))
 
 
 def _cell(value, form):

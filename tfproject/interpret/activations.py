@@ -113,7 +113,7 @@ def feature_maps(network, images, layer_names=None, count=8, batch_size=8):
     if dense or not unit_layers:
         found = f"{', '.join(dense)} is dense" if dense else "The network has no convolution"
         raise UserError(f"{found}, and only convolutions have feature maps; look at activity instead.")
-    _check_size(network, images)
+    network.check_images(images)
     run = network.function([unit_layer.output for unit_layer in unit_layers], batch_size)
     kept = {unit_layer.name: [] for unit_layer in unit_layers}
     bounds = {unit_layer.name: [np.inf, -np.inf] for unit_layer in unit_layers}
@@ -167,12 +167,12 @@ def activity(network, split, layer_names=None, batch_size=None):
     batch_size = batch_size or min(128, 4 * default_batch_size(network.image_shape))
     unit_layers = network.unit_layers if layer_names is None else [network[name] for name in layer_names]
     images = split.images
-    _check_size(network, images)
+    network.check_images(images)
     if not len(images):
         raise UserError("There is no image to look at; give at least one.")
     if not unit_layers:
         return []
-    behaviours = [_behaviour(unit_layer) for unit_layer in unit_layers]
+    behaviours = [activation_behaviour(unit_layer) for unit_layer in unit_layers]
     run = network.function(
         [tensor for layer, behaviour in zip(unit_layers, behaviours) for tensor in _statistics(layer, behaviour)],
         batch_size,
@@ -265,7 +265,7 @@ def _statistics(unit_layer, behaviour):
     return [*extremes, ops.mean(x, axis=places), ops.var(x, axis=places), share(x <= 0), share(near)]
 
 
-def _behaviour(unit_layer):
+def activation_behaviour(unit_layer):
     """What the function that gives the layer's output does with numbers of any size."""
     if unit_layer.output is unit_layer.raw:
         return _Behaviour("linear")
@@ -288,11 +288,3 @@ def _behaviour(unit_layer):
     low, high = bound(-1), bound(1)
     rectifies = abs(at(0.0)) < 1e-6 and abs(at(-10.0)) < 0.5 * abs(at(10.0))
     return _Behaviour(name, rectifies, None if rectifies else low, high)
-
-
-def _check_size(network, images):
-    if images.shape[1:] != network.image_shape:
-        raise UserError(
-            f"The images are {images.shape[1:]} and the network takes {network.image_shape}; load the images with the "
-            "network's image_size."
-        )

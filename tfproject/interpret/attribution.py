@@ -9,7 +9,19 @@ from scipy import ndimage
 from tfproject.errors import UserError
 from tfproject.interpret.network import Network, lay_open
 
-METHODS = ("gradients", "smoothgrad", "gradcam", "gradcam++", "scorecam", "layercam")
+MEASURES = {  # what a method's map says of a place
+    "gradients": "how sensitive the class's logit is to the pixel, for or against it: the largest absolute derivative "
+    "over its colours",
+    "smoothgrad": "the same sensitivity, averaged over noisy copies of the image",
+    "gradcam": "the sum of the channels, each weighted with the logit's mean derivative to it; what is below 0 is cut "
+    "off",
+    "gradcam++": "the sum of the channels, each weighted with a weighted mean of the logit's derivatives to it "
+    "that are above 0; what is below 0 is cut off",
+    "scorecam": "the sum of the channels, each weighted with the class's probability for the image times the channel",
+    "layercam": "the sum of the channels, each place of each weighted with the logit's derivative there where that is "
+    "above 0",
+}
+METHODS = tuple(MEASURES)
 CLASS_ACTIVATION_MAPS = ("gradcam", "gradcam++", "scorecam", "layercam")
 BATCH_PIXELS = 2**19  # of a default batch: 10 images of 224x224; VGG16 needs about 2 GB for the gradients of these
 EPSILON = 1e-7  # what tf-keras-vis adds to a map's range before it divides by it
@@ -115,8 +127,37 @@ def attributor(
     return maps
 
 
+def described(network, methods=METHODS, layer=None):
+    """What the map of each method measures of a network, where, and in how many cells.
+
+    Args:
+        network, methods, layer: as `attribute` takes them.
+
+    Returns:
+        A list of dicts, one for each method: method, measures, layer (the image, or the convolution's name), rows and
+        columns (of cells that differ; the map itself has the image's).
+
+    Raises:
+        UserError: as `attribute`.
+    """
+    rows = []
+    for method in _checked_methods(methods):
+        if method in CLASS_ACTIVATION_MAPS:
+            place = feature_layer(network, layer)
+            name, (height, width) = place.name, place.output.shape[1:3]
+        else:
+            name, (height, width) = "the image", network.image_shape[:2]
+        rows.append({"method": method, "measures": MEASURES[method], "layer": name, "rows": height, "columns": width})
+    return rows
+
+
 def feature_map(network, layer=None):
-    """The tensor that the class activation maps look at, (None, h, w, channels).
+    """The tensor that the class activation maps look at, (None, h, w, channels), that of `feature_layer`."""
+    return feature_layer(network, layer).output
+
+
+def feature_layer(network, layer=None):
+    """The UnitLayer whose channels the class activation maps look at.
 
     Args:
         network: Network.
@@ -141,7 +182,7 @@ def feature_map(network, layer=None):
                 f"{', '.join(CLASS_ACTIVATION_MAPS)} need; give methods=('gradients', 'smoothgrad')."
             )
         unit_layer = (plain or with_places)[-1]
-    return unit_layer.output
+    return unit_layer
 
 
 def class_probabilities(network):
@@ -323,11 +364,7 @@ def _checked_methods(methods):
 
 def _checked_images(network, images, classes):
     images = np.asarray(images)
-    if images.shape[1:] != network.image_shape:
-        raise UserError(
-            f"The images have the shape {images.shape} and the network takes (n, {str(network.image_shape)[1:]}; "
-            "resize the images."
-        )
+    network.check_images(images)
     if classes is None:
         return images, np.full(len(images), -1, np.int32)
     classes = np.asarray(classes)

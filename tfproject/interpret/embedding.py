@@ -12,6 +12,7 @@ from tfproject.files import write_atomically
 from tfproject.interpret.attribution import default_batch_size
 
 WORKING_MEMORY = 128  # MiB for a block of distances: the bound of what would be n x n numbers
+COMPONENTS = 50  # numbers per image that t-SNE works on at most
 FEWEST = 7  # images: with fewer there is no neighbourhood to keep
 WORTH_THREADS = 2000  # images
 SPRITE_SIDE = 8192  # pixels: TensorBoard's own bound, from the largest texture of common graphics cards
@@ -62,31 +63,22 @@ def features(network, split, layer_names=None, batch_size=None):
             raise UserError("The network has no dense layer and no convolution; give one that has either.")
     else:
         unit_layers = [network[name] for name in layer_names]
-    if split.images.shape[1:] != network.image_shape:
-        raise UserError(
-            f"The images are {split.images.shape[1:]} and the network takes {network.image_shape}; load the images "
-            "with the network's image_size."
-        )
     outputs = [
         keras.ops.mean(unit_layer.output, axis=(1, 2)) if unit_layer.kind == "convolution" else unit_layer.output
         for unit_layer in unit_layers
     ]
-    run = network.function(outputs, batch_size)
-    found = {layer.name: np.empty((len(split.images), layer.units), np.float32) for layer in unit_layers}
-    for start in range(0, len(split.images), batch_size):
-        values = run(split.images[start : start + batch_size])
-        for rows, value in zip(found.values(), values):
-            rows[start : start + len(value)] = value
+    values = network.values(outputs, split.images, batch_size)
+    found = {layer.name: rows for layer, rows in zip(unit_layers, values)}
     for name, rows in found.items():
         if not np.isfinite(rows).all():
             raise UserError(f"The layer {name} gives numbers that are not finite; give a network that was trained.")
     return found
 
 
-def tsne(features, perplexity=30, seed=0, components=50, n_jobs=-1):
+def tsne(features, perplexity=30, seed=0, n_jobs=-1):
     """t-SNE in two dimensions with openTSNE, from the first two principal components on.
 
-    Features with more numbers than `components` are first reduced to that many principal components, which takes away
+    Features with more numbers than COMPONENTS are first reduced to that many principal components, which takes away
     mostly noise and nearly all of the time (van der Maaten & Hinton 2008 reduce to 30). The neighbours are exact, so
     that the same features and seed give the same points.
 
@@ -95,7 +87,6 @@ def tsne(features, perplexity=30, seed=0, components=50, n_jobs=-1):
         perplexity: the size of the neighbourhood that is kept, in images; lowered to (n - 1) / 3 where there are too
             few images for it.
         seed: for the principal components.
-        components: the most numbers per image that t-SNE works on.
         n_jobs: threads; -1 for all cores. Fewer than 2,000 images are left to one: threads would mostly wait for each
             other.
 
@@ -115,7 +106,7 @@ def tsne(features, perplexity=30, seed=0, components=50, n_jobs=-1):
         raise UserError("There is no image to lay out; give features of at least one.")
     if perplexity < 1:
         raise UserError(f"perplexity is {perplexity}; give at least 1, commonly 5 to 50.")
-    reduced, kept = principal_components(features, components, seed)
+    reduced, kept = principal_components(features, COMPONENTS, seed)
     if len(reduced) < FEWEST or not reduced.any():
         points = np.zeros((len(reduced), 2), np.float32)
         points[:, : reduced.shape[1]] = reduced[:, :2]

@@ -12,6 +12,9 @@ from tfproject.interpret.attribution import METHODS, attributor, class_probabili
 from tfproject.interpret.network import Network, lay_open
 from tfproject.statistics import summarise
 
+KINDS = ("deletion", "insertion")
+# The controls, and the name of the gain over each: the same map moved in its image, and another image's map.
+CONTROLS = {"control": "gain", "others": "gain_over_others"}
 SIMILAR = 0.5  # maps whose rank correlation may be as high as this do not depend enough on the weights
 NEGLIGIBLE = 0.01  # of probability: a gain over the control smaller than this is none, whatever its interval
 SSIM_WINDOW = 11  # pixels, Wang et al.'s own
@@ -39,16 +42,6 @@ class SanityCheck:
         """Summary of the rank correlation with the maps of the network that is randomised throughout."""
         return summarise(self.rank_correlation[method][-1])
 
-    def passes(self, method):
-        """Whether the maps depend on the weights: the upper end of `correlation` is below SIMILAR."""
-        found = self.correlation(method)
-        return (found.mean if found.high is None else found.high) < SIMILAR
-
-    def fails(self, method):
-        """Whether the maps are shown to depend too little on the weights: `correlation` lies wholly above SIMILAR."""
-        found = self.correlation(method)
-        return (found.mean if found.low is None else found.low) >= SIMILAR
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PixelCurves:
@@ -58,6 +51,7 @@ class PixelCurves:
         shares: float64 (s,), the share of the pixels that is replaced, from 0 to 1.
         deletion, insertion: a dict from method to float32 (n, s), the probability of the class of each image.
         deletion_control, insertion_control: the same with each map moved to another place of its image.
+        deletion_others, insertion_others: the same with another image's map of the same method.
     """
 
     shares: np.ndarray
@@ -65,18 +59,20 @@ class PixelCurves:
     insertion: dict[str, np.ndarray]
     deletion_control: dict[str, np.ndarray]
     insertion_control: dict[str, np.ndarray]
+    deletion_others: dict[str, np.ndarray]
+    insertion_others: dict[str, np.ndarray]
 
     def areas(self, kind, method):
         """The area under each image's curve, float64 (n,); `kind` is the name of an attribute that holds curves."""
         return np.trapezoid(getattr(self, kind)[method], self.shares, axis=1)
 
-    def gain(self, kind, method):
-        """Summary of how much better the maps are than moved ones, paired by image.
+    def gain(self, kind, method, control="control"):
+        """Summary of how much better the maps are than those of one of CONTROLS, paired by image.
 
         For "deletion" the control's area less the map's own, as the probability is to fall early; for "insertion" the
         map's own less the control's. In probability.
         """
-        difference = self.areas(f"{kind}_control", method) - self.areas(kind, method)
+        difference = self.areas(f"{kind}_{control}", method) - self.areas(kind, method)
         return summarise(difference if kind == "deletion" else -difference)
 
 
@@ -153,9 +149,14 @@ def deletion_insertion(model, images, maps, classes=None, *, steps=32, blur=0.1,
     important pixels in first: with a true map the probability rises early, and the area is large. Pixels of the same
     importance come in a random order.
 
-    The control is chance: the same map moved (around the edges) by at least a quarter of the image in each direction.
-    It has the map's own values and grain, which matter: single pixels strewn over an image destroy more than a patch of
-    as many, so a random map of single pixels would be a control for some methods only.
+    Two controls tell what a map with the method's own values and grain gives by chance. Grain matters: single pixels
+    strewn over an image destroy more than a patch of as many, so a random map of single pixels would be a control for
+    some methods only.
+
+    - The same map moved (around the edges) by at least a quarter of the image in each direction. It has the map's own
+      values, but not its place: what was bright in the middle, where most photographs have their subject, ends in a
+      corner, so that any map that is bright in the middle does better.
+    - Another image's map of the same method. It has the method's mean place, and says nothing of this image.
 
     Args:
         model: a keras.Model that `lay_open` takes, or a Network.
@@ -165,7 +166,8 @@ def deletion_insertion(model, images, maps, classes=None, *, steps=32, blur=0.1,
         steps: into how many parts the pixels are divided.
         blur: standard deviation of the Gaussian that insertion starts with, as a share of the shorter side.
         batch_size: images a step; if None about half a million pixels a step. Memory depends on this alone.
-        seed: of the control's places and of the order of pixels of the same importance.
+        seed: of the moved maps' places, of whose map each image is given, and of the order of pixels of the same
+            importance.
 
     Returns:
         PixelCurves, with s = steps + 1.
@@ -190,10 +192,14 @@ def deletion_insertion(model, images, maps, classes=None, *, steps=32, blur=0.1,
     random = np.random.default_rng(seed)
     ties = random.permutation(height * width)
     pixels = np.round(np.linspace(0, height * width, steps + 1)).astype(int)
-    curves = np.empty((len(images), len(maps), 2, 2, steps + 1), np.float32)  # own or moved; deletion or insertion
+    other = _each_anothers(len(images), random)
+    controls = ("", *(f"_{control}" for control in CONTROLS))
+    curves = np.empty((len(images), len(maps), len(controls), len(KINDS), steps + 1), np.float32)
     for i, image in enumerate(images):
         offset = [int(random.integers(side // 4, side - side // 4 + 1)) for side in (height, width)]
-        shown = [m for found in maps.values() for m in (found[i], np.roll(found[i], offset, axis=(0, 1)))]
+        shown = [
+            m for found in maps.values() for m in (found[i], np.roll(found[i], offset, axis=(0, 1)), found[other[i]])
+        ]
         ranks = np.stack([_ranks(m, ties) for m in shown])
         curves[i] = _curves(
             image, ranks, pixels, blur, lambda x: probability(x, np.full(len(x), classes[i], np.int32)), batch_size
@@ -202,8 +208,8 @@ def deletion_insertion(model, images, maps, classes=None, *, steps=32, blur=0.1,
         pixels / (height * width),
         **{
             f"{kind}{control}": {method: curves[:, m, c, k] for m, method in enumerate(maps)}
-            for c, control in enumerate(("", "_control"))
-            for k, kind in enumerate(("deletion", "insertion"))
+            for c, control in enumerate(controls)
+            for k, kind in enumerate(KINDS)
         },
     )
 
@@ -218,8 +224,9 @@ def table(sanity, curves):
     Returns:
         A list of dicts, one for each method, with `method`; `passes`, of the sanity check; `verdict`; and the mean with
         its 95 % interval (x, x_low, x_high; None where there are fewer than two images) of `sanity_correlation`,
-        `sanity_ssim` (with all layers randomised), `deletion_auc`, `deletion_control`, `deletion_gain`,
-        `insertion_auc`, `insertion_control` and `insertion_gain`.
+        `sanity_ssim` (with all layers randomised); and for deletion and for insertion of the area under the curve
+        (`deletion_auc`), of that with the maps moved (`deletion_control`) and with other images' (`deletion_others`),
+        and of what the map is better by (`deletion_gain`, `deletion_gain_over_others`).
     """
     rows = []
     for method in curves.deletion:
@@ -227,47 +234,76 @@ def table(sanity, curves):
             "sanity_correlation": sanity.correlation(method),
             "sanity_ssim": summarise(sanity.ssim[method][-1]),
         }
-        for kind in ("deletion", "insertion"):
+        for kind in KINDS:
             numbers[f"{kind}_auc"] = summarise(curves.areas(kind, method))
-            numbers[f"{kind}_control"] = summarise(curves.areas(f"{kind}_control", method))
-            numbers[f"{kind}_gain"] = curves.gain(kind, method)
-        row = {"method": method, "passes": sanity.passes(method)}
-        row["verdict"] = verdict(
-            row["passes"], sanity.fails(method), numbers["deletion_gain"], numbers["insertion_gain"]
-        )  # fmt: skip
+            for control, gain in CONTROLS.items():
+                numbers[f"{kind}_{control}"] = summarise(curves.areas(f"{kind}_{control}", method))
+                numbers[f"{kind}_{gain}"] = curves.gain(kind, method, control)
+        row = {"method": method, "passes": None, "verdict": None}
         for name, found in numbers.items():
             row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-        rows.append(row)
+        rows.append(row | {"passes": passes_sanity(row), "verdict": verdict(row)})
     return rows
 
 
-def verdict(passes, fails, deletion_gain, insertion_gain):
-    """In words what the checks found.
+def shown(row, name):
+    """Whether a gain is shown: 1 where it is, -1 where a loss is, else 0.
 
     Args:
-        passes, fails: whether the method passes the sanity check, and whether it is shown to fail it.
-        deletion_gain, insertion_gain: Summary of the gain over the control. The map is better than chance where it
-            lies above 0 and worse where it lies below, if the mean gain is NEGLIGIBLE or more.
+        row: of `table`, or the same read from a CSV file.
+        name: the gain's, such as "deletion_gain".
+    """
+    if row[f"{name}_low"] in (None, ""):  # of a single image
+        return 0
+    mean, low, high = _interval(row, name)
+    return 0 if abs(mean) < NEGLIGIBLE else (low > 0) - (high < 0)
+
+
+def passes_sanity(row):
+    """Whether a method's maps depend on the weights: the interval of `sanity_correlation` lies below SIMILAR.
+
+    Args:
+        row: of `table`, or the same read from a CSV file.
+    """
+    return _interval(row, "sanity_correlation")[2] < SIMILAR
+
+
+def verdict(row):
+    """In words what the checks found of a method.
+
+    By deletion, and by insertion, it is better than chance where it is shown to be better than both controls, and worse
+    where it is shown to be worse than either: where the interval of the gain does not hold 0 and the mean gain is
+    NEGLIGIBLE or more.
+
+    Args:
+        row: of `table`, or the same read from a CSV file.
 
     Returns:
-        "passes" if it does and is shown to be better than chance by deletion and by insertion, else what it lacks.
+        "passes" if it passes the sanity check and is better than chance by deletion and by insertion, else what it
+        lacks.
     """
-    gains = {"deletion": deletion_gain, "insertion": insertion_gain}
-    told = {kind: gain for kind, gain in gains.items() if gain.low is not None and abs(gain.mean) >= NEGLIGIBLE}
-    better = [kind for kind, gain in told.items() if gain.low > 0]
-    worse = [kind for kind, gain in told.items() if gain.high < 0]
-    if passes and len(better) == len(gains):
+    gains = {kind: [shown(row, f"{kind}_{gain}") for gain in CONTROLS.values()] for kind in KINDS}
+    better = [kind for kind in KINDS if min(gains[kind]) > 0]
+    worse = [kind for kind in KINDS if min(gains[kind]) < 0]
+    if passes_sanity(row) and len(better) == len(KINDS):
         return "passes"
-    parts = [] if passes else ["fails the sanity check" if fails else "left open by the sanity check"]
+    fails = _interval(row, "sanity_correlation")[1] >= SIMILAR
+    parts = [] if passes_sanity(row) else ["fails the sanity check" if fails else "left open by the sanity check"]
+    if not better and not worse:
+        return ", ".join([*parts, "not shown to be better than moved and other images' maps"])
     if better:
-        parts.append(f"better than chance by {' and '.join(better)}")
+        parts.append(f"better than moved and other images' maps by {' and '.join(better)}")
     if worse:
-        parts.append(f"worse than chance by {' and '.join(worse)}")
-    if not told or not better and not worse:
-        return ", ".join([*parts, "not shown to be better than chance"])
-    if open_ := [kind for kind in gains if kind not in better + worse]:
-        parts.append(f"left open by {' and '.join(open_)}")
+        parts.append(f"worse than moved or other images' maps by {' and '.join(worse)}")
+    if left := [kind for kind in KINDS if kind not in better + worse]:
+        parts.append(f"left open by {' and '.join(left)}")
     return ", ".join(parts)
+
+
+def _interval(row, name):
+    """Mean, low and high; the mean for all where there is no interval, which a CSV file leaves empty."""
+    numbers = [row[f"{name}{end}"] for end in ("", "_low", "_high")]
+    return [float(numbers[0] if number in (None, "") else number) for number in numbers]
 
 
 def rank_correlation(maps, others):
@@ -309,9 +345,16 @@ def structural_similarity(maps, others):
 
 
 def _predicted(network, images, batch_size):
-    logits = network.function([network.logits], batch_size)
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return np.concatenate([logits(batch)[0].argmax(axis=1) for batch in batches])
+    (logits,) = network.values([network.logits], images, batch_size)
+    return logits.argmax(axis=1)
+
+
+def _each_anothers(count, random):
+    """For each image the number of another one, each given once: a random cycle through all of them."""
+    order = random.permutation(count)
+    other = np.empty(count, int)
+    other[order] = np.roll(order, 1)
+    return other
 
 
 def _randomise(layer, random):

@@ -12,6 +12,11 @@ from tfproject.interpret.network import producer
 
 NOISE_IMAGES = 8
 START_SPREAD = 0.1  # of what is optimised at the start: six steps of 255 about grey
+JITTER = 4  # pixels by which the image is moved at each step of gradient ascent, at most, round its borders
+ROTATION = 1.0  # degrees by which it is turned, at most, at each step of the first half
+SCALING = (0.98, 1.02)  # the lowest and highest factor by which it is scaled then
+TOTAL_VARIATION = 0.02  # weight of the mean absolute difference of neighbouring pixels
+NORM = 0.03  # weight of the root mean square distance from grey
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -196,10 +201,7 @@ def norm_rows(network):
     return rows
 
 
-def maximise_activation(
-    network, layer_name, units, steps=200, seed=0, batch_size=16, jitter=4, rotation=1.0, scaling=(0.98, 1.02),
-    total_variation=0.02, norm=0.03, learning_rate=0.05,
-):  # fmt: skip
+def maximise_activation(network, layer_name, units, steps=200, seed=0, batch_size=16, learning_rate=0.05):
     """What units respond to most: gradient ascent on images, with tf-keras-vis' ActivationMaximization.
 
     The image is the sigmoid of what is optimised, so that it stays within 0..255 and the norm draws to grey. What is
@@ -216,11 +218,6 @@ def maximise_activation(
         steps: of gradient ascent (Adam without momentum).
         seed: of the noise at the start and of what is done to the image at each step.
         batch_size: units that are worked on together; the bound of the memory.
-        jitter: pixels by which the image is moved at each step, at most, round its borders.
-        rotation: degrees by which it is turned, at most, at each step of the first half.
-        scaling: (lowest, highest) factor by which it is scaled at each step of the first half.
-        total_variation: weight of the mean absolute difference of neighbouring pixels.
-        norm: weight of the root mean square distance from grey.
         learning_rate: per step, of what the sigmoid is applied to.
 
     Returns:
@@ -248,7 +245,7 @@ def maximise_activation(
     )
     spread = np.sqrt(np.maximum(0, square - mean**2))
     spread = np.where(spread > 0, spread, 1)
-    directions = _directions(unit_layer)
+    directions = output_directions(unit_layer)
     # In an image of small noise of spread s, a sum with a gradient of norm g has the spread s * g: this gives g without
     # a backward pass. Averaged over places that pull different ways it is smaller by the root of their number.
     places = np.prod(raw.shape[1:-1])
@@ -264,8 +261,7 @@ def maximise_activation(
             _score(batch, mean[batch], directions[batch] * spread[batch], pull),
             _start(random, len(batch), network.image_shape),
             steps,
-            _modifiers(random, min(jitter, height - 1, width - 1), rotation, scaling, steps // 2),
-            (total_variation, norm),
+            _modifiers(random, min(JITTER, height - 1, width - 1), steps // 2),
             learning_rate,
         )
         pictures = _as_pixels(found)
@@ -276,12 +272,11 @@ def maximise_activation(
     )
 
 
-def _ascend(model, score, begin, steps, modifiers, weights, learning_rate):
+def _ascend(model, score, begin, steps, modifiers, learning_rate):
     """Where tf-keras-vis ends: float32 like `begin`."""
     from tf_keras_vis.activation_maximization import ActivationMaximization
     from tf_keras_vis.activation_maximization.regularizers import Norm, TotalVariation2D
 
-    total_variation, norm = weights
     # A new optimiser each time: one used before cannot be used again. Without momentum, which would not move with the
     # image when it is jittered.
     optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.0, beta_2=0.99, epsilon=1e-12)
@@ -290,7 +285,7 @@ def _ascend(model, score, begin, steps, modifiers, weights, learning_rate):
         seed_input=begin,
         input_range=None,
         input_modifiers=modifiers,
-        regularizers=[TotalVariation2D(total_variation), Norm(norm, p=2)],
+        regularizers=[TotalVariation2D(TOTAL_VARIATION), Norm(NORM, p=2)],
         steps=steps,
         optimizer=optimizer,
     )
@@ -308,7 +303,7 @@ def _score(units, mean, scale, pull):
     return score
 
 
-def _modifiers(random, jitter, rotation, scaling, turned_steps):
+def _modifiers(random, jitter, turned_steps):
     """tf-keras-vis' jitter, rotation and scaling, drawn from this generator, which they have no seed for.
 
     Rotation and scaling blur what they move, so after `turned_steps` steps they end and the image becomes sharp.
@@ -323,10 +318,10 @@ def _modifiers(random, jitter, rotation, scaling, turned_steps):
         step = itertools.count()
         return lambda images: modifier(images) if next(step) < turned_steps else images
 
-    return [move, at_first(Rotate2D(rotation)), at_first(Scale(*scaling))]
+    return [move, at_first(Rotate2D(ROTATION)), at_first(Scale(*SCALING))]
 
 
-def _directions(unit_layer):
+def output_directions(unit_layer):
     """For each unit 1 where its output grows with its weighted sum, -1 where it falls (a normalisation may turn it)."""
     operations, tensor = [], unit_layer.output
     while tensor is not unit_layer.raw:

@@ -131,6 +131,41 @@ class Network:
 
         return values
 
+    def values(self, tensors, images, batch_size):
+        """The values of these tensors for many images.
+
+        Args:
+            tensors: KerasTensors of the network.
+            images: uint8 or float, shape (n, h, w, channels).
+            batch_size: images a step.
+
+        Returns:
+            A list with a float32 array (n, ...) for each tensor.
+
+        Raises:
+            UserError: as `check_images`.
+        """
+        self.check_images(images)
+        batch_size = max(1, min(batch_size, len(images)))
+        run = self.function(tensors, batch_size)
+        found = [np.empty((len(images), *tensor.shape[1:]), np.float32) for tensor in tensors]
+        for start in range(0, len(images), batch_size):
+            for rows, values in zip(found, run(images[start : start + batch_size])):
+                rows[start : start + batch_size] = values
+        return found
+
+    def check_images(self, images):
+        """Refuse images (n, h, w, channels) of another size.
+
+        Raises:
+            UserError: if they are.
+        """
+        if images.shape[1:] != self.image_shape:
+            raise UserError(
+                f"The images are {images.shape[1:]} and the network takes {self.image_shape}; load the images with the "
+                "network's image_size."
+            )
+
 
 def lay_open(model):
     """Make any functional, nested or Sequential classifier one flat functional model in float32.
@@ -154,7 +189,7 @@ def lay_open(model):
     (output,) = keras.tree.flatten(unrolling.run(model, image))
     flat = keras.Model([image], output, name=model.name)
     logits = _logits(output)
-    consumers = _consumers(flat)
+    consumers = consumers_of(flat)
     unit_layers = tuple(
         UnitLayer(name, kind, layer, _activated(raw, consumers, logits), raw, raw.shape[-1])
         for name, kind, layer, raw in unrolling.unit_calls
@@ -354,7 +389,7 @@ def _logits(output):
     return node.input_tensors[0] if found else output
 
 
-def _consumers(model):
+def consumers_of(model):
     """The nodes that read each tensor of the model, by the tensor's id."""
     found = collections.defaultdict(list)
     for operation in model.operations:

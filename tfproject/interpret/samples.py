@@ -84,7 +84,7 @@ def top_samples(network, split, k=9, layers=None, batch_size=None, class_count=N
         batch_size = max(1, min(LARGEST_BATCH, MAP_BYTES // bytes_for_image))
     batch_size = min(batch_size, len(split))
 
-    step = _step(network, chosen, split.image_shape, batch_size, class_count)
+    step = _step(network, chosen, batch_size, class_count)
     states = [_beginning(unit_layer.units, k, class_count) for unit_layer in chosen]
     for start in tqdm(range(0, len(split), batch_size), desc="top samples", unit="batch", disable=not progress):
         images, labels = split.images[start : start + batch_size], split.labels[start : start + batch_size]
@@ -120,7 +120,7 @@ def crops(network, samples, images, units=None):
     units = range(len(samples.indices)) if units is None else units
     result = np.full((len(units), samples.indices.shape[1], height, width, channels), GREY, np.uint8)
     for crops_of_unit, unit in zip(result, units):
-        seen_images = _resized(images[samples.indices[unit]], network.image_shape)
+        seen_images = resized(images[samples.indices[unit]], network.image_shape)
         for crop, image, place in zip(crops_of_unit, seen_images, samples.places[unit]):
             box_top, box_left, _, _ = field.box(*place)
             first_row = box_top if height < image_height else 0
@@ -174,7 +174,7 @@ def _check(network, split, k):
         )
 
 
-def _resized(images, image_shape):
+def resized(images, image_shape):
     """The images, uint8 (n, h, w, c), in the network's size, as the network is shown them but rounded."""
     if images.shape[1:3] == image_shape[:2]:
         return images
@@ -200,7 +200,7 @@ def _beginning(units, k, class_count):
     }
 
 
-def _step(network, unit_layers, image_shape, batch_size, class_count):
+def _step(network, unit_layers, batch_size, class_count):
     """The compiled function that takes the states of the layers over one more batch; labels of -1 are no images."""
     part = network.part([unit_layer.output for unit_layer in unit_layers])
 

@@ -9,10 +9,10 @@ import numpy as np
 from scipy import stats
 
 from tfproject.errors import UserError
-from tfproject.interpret.activations import _behaviour
-from tfproject.interpret.filters import _directions, colour_kernels
+from tfproject.interpret.activations import activation_behaviour
+from tfproject.interpret.filters import colour_kernels, output_directions
 from tfproject.interpret.receptive_fields import receptive_field
-from tfproject.interpret.samples import _resized
+from tfproject.interpret.samples import resized
 from tfproject.statistics import summarise, wilson
 
 KINDS = ("class", "group", "colour", "colour edge", "edge", "brightness", "texture", "mixed", "silent")
@@ -471,7 +471,7 @@ def _members(groups, class_names):
 
 def _silent(unit_layer, samples):
     constant = samples.maximum <= samples.minimum
-    if unit_layer.output is unit_layer.raw or not _behaviour(unit_layer).rectifies:
+    if unit_layer.output is unit_layer.raw or not activation_behaviour(unit_layer).rectifies:
         return constant
     return constant | (samples.active_share == 0)
 
@@ -495,7 +495,7 @@ def _kernel_rows(network, name):
     if kernels.channels != "the image's R, G, B":
         return None
     # A normalisation behind the layer may turn a unit round, and with it what its kernel's signs mean.
-    return filter_rows(kernels.weights * _directions(network[name])[:, None, None, None])
+    return filter_rows(kernels.weights * output_directions(network[name])[:, None, None, None])
 
 
 def _chroma(network, images, indices, places, field):
@@ -503,7 +503,7 @@ def _chroma(network, images, indices, places, field):
     found = np.zeros((len(indices), 2))
     for start in range(0, len(indices), 64):
         batch = slice(start, start + 64)
-        shown = _resized(images[indices[batch]], network.image_shape)
+        shown = resized(images[indices[batch]], network.image_shape)
         for row, image, place in zip(found[batch], shown, places[batch]):
             top, left, bottom, right = field.seen(*place)
             if top < bottom and left < right:

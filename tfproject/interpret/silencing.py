@@ -7,14 +7,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 from scipy import stats
-from tqdm import tqdm
 
 from tfproject.errors import UserError
 from tfproject.interpret.attribution import default_batch_size
-from tfproject.interpret.network import _consumers
+from tfproject.interpret.network import consumers_of
 from tfproject.statistics import paired_difference, summarise
-
-VALUES = ("zero", "mean")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,7 +20,6 @@ class Silencing:
 
     Attributes:
         layer: the layer's name.
-        value: "zero" or "mean", what the units were set to.
         units: int, shape (m,), the units' numbers.
         labels: int, shape (n,), of the images.
         before: bool, shape (n,), whether each image is classified correctly with all units.
@@ -31,7 +27,6 @@ class Silencing:
     """
 
     layer: str
-    value: str
     units: np.ndarray
     labels: np.ndarray
     before: np.ndarray
@@ -58,7 +53,7 @@ class Silencing:
                 no such columns.
 
         Returns:
-            A list of dicts, one for each unit: layer, unit, value, images, accuracy (with all units); drop with its
+            A list of dicts, one for each unit: layer, unit, images, accuracy (with all units); drop with its
             paired 95 % interval (drop_low, drop_high), p (McNemar's exact test) and p_corrected for the number of these
             units (Benjamini & Hochberg); worst_class, that loses most, and worst_class_drop; and where there are
             preferred classes preferred, class_images, class_drop, class_drop_low, class_drop_high; None for no class.
@@ -71,7 +66,7 @@ class Silencing:
         rows = []
         for i, unit in enumerate(self.units):
             row = {
-                "layer": self.layer, "unit": int(unit), "value": self.value, "images": len(self.labels),
+                "layer": self.layer, "unit": int(unit), "images": len(self.labels),
                 "accuracy": float(self.before.mean()), "drop": float(self.drop[i]), "drop_low": float(lost["low"][i]),
                 "drop_high": float(lost["high"][i]), "p": float(lost["p"][i]), "p_corrected": float(corrected[i]),
                 "worst_class": class_names[present[worst[i]]], "worst_class_drop": float(drops[worst[i], i]),
@@ -99,7 +94,6 @@ class SilencedSet:
     Attributes:
         layer: the layer's name.
         name: the set's.
-        value: "zero" or "mean", what the units were set to.
         units: int, shape (m,), the units' numbers.
         labels: int, shape (n,), of the images.
         before: bool, shape (n,), whether each image is classified correctly with all units.
@@ -109,7 +103,6 @@ class SilencedSet:
 
     layer: str
     name: str
-    value: str
     units: np.ndarray
     labels: np.ndarray
     before: np.ndarray
@@ -123,7 +116,7 @@ class SilencedSet:
             class_names: names of the classes, by label.
 
         Returns:
-            A dict: layer, set, units (how many), value, images, accuracy (with all units); drop with its paired 95 %
+            A dict: layer, set, units (how many), images, accuracy (with all units); drop with its paired 95 %
             interval (drop_low, drop_high); control_drop, the mean of the random sets', with the lowest and highest of
             them (control_low, control_high), draws; excess, how much more the set loses than the random sets on the
             mean, with its 95 % t-interval over images (excess_low, excess_high); p, the share of the sets, this
@@ -131,8 +124,8 @@ class SilencedSet:
             as class_drop and so on; None where it is named after none.
         """
         row = {
-            "layer": self.layer, "set": self.name, "units": len(self.units), "value": self.value,
-            "images": len(self.labels), "accuracy": float(self.before.mean()), "draws": len(self.control),
+            "layer": self.layer, "set": self.name, "units": len(self.units), "images": len(self.labels),
+            "accuracy": float(self.before.mean()), "draws": len(self.control),
         }  # fmt: skip
         own = self.labels == list(class_names).index(self.name) if self.name in class_names else None
         row |= self._numbers(np.full(len(self.labels), True))
@@ -154,30 +147,27 @@ class SilencedSet:
         }  # fmt: skip
 
 
-def silence_units(network, split, units=None, *, value="zero", batch_size=None, progress=False):
+def silence_units(network, split, units=None, *, batch_size=None):
     """Silence units one at a time and see which images are still classified correctly.
 
-    What a unit says (its `output`, at every place of the image) is set to zero, which is its silence behind a ReLU, or
-    to its mean over all images and places, which leaves to the next layer the level that it is used to. What comes
-    before the layer is computed once for each batch, what comes behind it once for each unit, unless all that the unit
-    says of the batch is that value already.
+    What a unit says (its `output`, at every place of the image) is set to zero, which is its silence behind a ReLU.
+    What comes before the layer is computed once for each batch, what comes behind it once for each unit, unless all
+    that the unit says of the batch is zero already.
 
     Args:
         network: a `tfproject.interpret.Network`.
         split: a Split with images of the network's size; 500 to 1,000 of the validation images will do.
         units: a dict from a layer's name to numbers of units, or None for all of its units; None for all units of all
             layers but the one that gives the classes.
-        value: "zero" or "mean".
         batch_size: images a step; if None about half a million pixels a step. Memory depends on this and on a truth
             value for each unit and image.
-        progress: show a bar.
 
     Returns:
         A dict from layer name to Silencing.
 
     Raises:
-        UserError: if there is no image or no such layer or unit, the layer gives the classes, the labels are not the
-            network's, or `value` is neither.
+        UserError: if there is no image or no such layer or unit, the layer gives the classes, or the images or labels
+            are not the network's.
 
     Reference:
         Morcos et al. 2018, On the importance of single directions for generalization
@@ -186,20 +176,17 @@ def silence_units(network, split, units=None, *, value="zero", batch_size=None, 
     if units is None:
         units = {layer.name: None for layer in network.unit_layers if layer.output is not network.logits}
     numbers = {name: _checked_units(network, name, chosen) for name, chosen in units.items()}
-    _check(network, split, value)
+    _check(network, split)
     found = {}
-    with tqdm(total=sum(map(len, numbers.values())), desc="silencing", unit="unit", disable=not progress) as bar:
-        for name, chosen in numbers.items():
-            masks = np.zeros((len(chosen), network[name].units), bool)
-            masks[np.arange(len(chosen)), chosen] = True
-            before, after = _correct(network, network[name], masks, split, value, batch_size, bar)
-            found[name] = Silencing(name, value, chosen, np.asarray(split.labels), before, after)
+    for name, chosen in numbers.items():
+        masks = np.zeros((len(chosen), network[name].units), bool)
+        masks[np.arange(len(chosen)), chosen] = True
+        before, after = _correct(network, network[name], masks, split, batch_size)
+        found[name] = Silencing(name, chosen, np.asarray(split.labels), before, after)
     return found
 
 
-def silence_sets(
-    network, layer_name, sets, split, *, draws=1000, seed=0, value="zero", batch_size=None, progress=False
-):
+def silence_sets(network, layer_name, sets, split, *, draws=1000, seed=0):
     """Silence whole sets of a layer's units, and as a control as many units drawn at random.
 
     The random units are drawn from those of the layer that do not say the same of every image: a set of units that
@@ -213,7 +200,6 @@ def silence_sets(
         split: a Split with images of the network's size.
         draws: random sets for each set.
         seed: of these.
-        value, batch_size, progress: as `silence_units` takes them.
 
     Returns:
         A list with a SilencedSet for each set; empty ones are left out.
@@ -223,11 +209,10 @@ def silence_sets(
     """
     unit_layer = network[layer_name]
     sets = {name: np.unique(_checked_units(network, layer_name, units)) for name, units in sets.items() if len(units)}
-    _check(network, split, value)
+    _check(network, split)
     if not sets:
         return []
-    _, low, high = _levels(network, unit_layer, split.images, batch_size or default_batch_size(network.image_shape))
-    speaking = np.flatnonzero(high > low)
+    speaking = _speaking(network, unit_layer, split.images)
     random = np.random.default_rng(seed)
     chosen = []
     for own in sets.values():
@@ -237,11 +222,10 @@ def silence_sets(
     masks = np.zeros((len(chosen), unit_layer.units), bool)
     for mask, own in zip(masks, chosen):
         mask[own] = True
-    with tqdm(total=len(masks), desc="silencing sets", unit="set", disable=not progress) as bar:
-        before, after = _correct(network, unit_layer, masks, split, value, batch_size, bar)
+    before, after = _correct(network, unit_layer, masks, split)
     after = after.reshape(len(sets), draws + 1, -1)
     return [
-        SilencedSet(layer_name, name, value, own, np.asarray(split.labels), before, correct[0], correct[1:])
+        SilencedSet(layer_name, name, own, np.asarray(split.labels), before, correct[0], correct[1:])
         for (name, own), correct in zip(sets.items(), after)
     ]
 
@@ -284,16 +268,10 @@ def _checked_units(network, name, units):
     return units
 
 
-def _check(network, split, value):
-    if value not in VALUES:
-        raise UserError(f"There is no value '{value}' to silence with; give one of {', '.join(VALUES)}.")
+def _check(network, split):
     if not len(split):
         raise UserError("There is no image to classify; give at least one.")
-    if split.images.shape[1:] != network.image_shape:
-        raise UserError(
-            f"The images are {split.images.shape[1:]} and the network takes {network.image_shape}; load the images "
-            "with the network's image_size."
-        )
+    network.check_images(split.images)
     labels, classes = np.asarray(split.labels), max(2, network.class_count)
     if not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(
@@ -302,30 +280,25 @@ def _check(network, split, value):
         )
 
 
-def _correct(network, unit_layer, masks, split, value, batch_size, bar):
+def _correct(network, unit_layer, masks, split, batch_size=None):
     """Whether each image is classified correctly: bool (n,) with all units, (m, n) with those of each mask silenced."""
     batch_size = min(batch_size or default_batch_size(network.image_shape), len(split))
     before = np.empty(len(split), bool)
     after = np.empty((len(masks), len(split)), bool)
-    level = np.zeros(unit_layer.units, np.float32)
-    if value == "mean":
-        level = _levels(network, unit_layer, split.images, batch_size)[0].astype(np.float32)
     cut = _cut(network, unit_layer.output)
     head = network.function(cut, batch_size)
-    tail = _tail(network, cut, level)
+    tail = _tail(network, cut)
     everywhere = tuple(range(len(unit_layer.output.shape) - 1))
     labels = np.asarray(split.labels)
-    starts = range(0, len(split), batch_size)
-    for start in starts:
+    for start in range(0, len(split), batch_size):
         batch = slice(start, start + batch_size)
         values = head(split.images[batch])
-        says = np.any(values[0] != level, axis=everywhere)
+        says = np.any(values[0] != 0, axis=everywhere)
         values = [tf.constant(tensor) for tensor in values]
         before[batch] = tail(values, np.zeros(unit_layer.units, bool)) == labels[batch]
         for correct, mask in zip(after, masks):
             changes = says[mask].any()
             correct[batch] = tail(values, mask) == labels[batch] if changes else before[batch]
-            bar.update(1 / len(starts))
     return before, after
 
 
@@ -334,7 +307,7 @@ def _cut(network, tensor):
 
     With skip connections a layer's output is not all that the layers behind it read.
     """
-    consumers = _consumers(network.model)
+    consumers = consumers_of(network.model)
     behind, waiting = {}, [tensor]
     while waiting:
         for node in consumers[id(waiting.pop())]:
@@ -346,29 +319,26 @@ def _cut(network, tensor):
     return [tensor, *past.values()]
 
 
-def _tail(network, cut, level):
+def _tail(network, cut):
     """A function: the values of the cut's tensors and bool (units,) to the predicted classes, int64 (n,)."""
     part = keras.Model(cut, network.logits)
 
     def classes(values, mask):
-        silenced = tf.where(mask, level, values[0])
+        silenced = tf.where(mask, 0.0, values[0])
         logits = part([silenced, *values[1:]], training=False)
         return tf.argmax(logits, axis=1) if network.class_count > 1 else tf.cast(logits[:, 0] > 0, tf.int64)
 
-    signature = [[tf.TensorSpec((None, *x.shape[1:]), tf.float32) for x in cut], tf.TensorSpec(level.shape, tf.bool)]
+    signature = [
+        [tf.TensorSpec((None, *x.shape[1:]), tf.float32) for x in cut], tf.TensorSpec(cut[0].shape[-1:], tf.bool),
+    ]  # fmt: skip
     traced = tf.function(classes, input_signature=signature, autograph=False).get_concrete_function()
     return lambda values, mask: traced(*values, tf.constant(mask)).numpy()
 
 
-def _levels(network, unit_layer, images, batch_size):
-    """Mean over all images and places, least and greatest output of each unit, float64 (units,) each."""
+def _speaking(network, unit_layer, images):
+    """The numbers of the units that do not say the same of every image and place."""
     places = tuple(range(1, len(unit_layer.output.shape) - 1))
-    reduced = [reduce(unit_layer.output, axis=places) if places else unit_layer.output for reduce in
-               (ops.mean, ops.min, ops.max)]  # fmt: skip
-    run = network.function(reduced, batch_size)
-    total, low, high = np.zeros(unit_layer.units), np.inf, -np.inf
-    for start in range(0, len(images), batch_size):
-        mean, least, greatest = run(images[start : start + batch_size])
-        total += mean.sum(axis=0, dtype=np.float64)
-        low, high = np.minimum(low, least.min(axis=0)), np.maximum(high, greatest.max(axis=0))
-    return total / len(images), low, high
+    says = unit_layer.output
+    extremes = [reduce(says, axis=places) if places else says for reduce in (ops.min, ops.max)]
+    least, greatest = network.values(extremes, images, default_batch_size(network.image_shape))
+    return np.flatnonzero(greatest.max(axis=0) > least.min(axis=0))

@@ -10,6 +10,7 @@ from tfproject.errors import UserError
 from tfproject.interpret.attribution import default_batch_size
 from tfproject.statistics import summarise, wilson
 
+DRAWS = 5  # random orders of the images, for what is shared by chance
 SAME = 0.5  # the correlation from which on two units count as the same
 
 
@@ -41,6 +42,7 @@ class LayerSimilarity:
         matching: Matching.
         cka: linear CKA of what all units say.
         null_cka: float64, shape (draws,), the same with the other network's images in a random order.
+        alike: the mean correlation of the first network's units among themselves; None for fewer than two that vary.
     """
 
     layer: str
@@ -48,6 +50,7 @@ class LayerSimilarity:
     matching: Matching
     cka: float
     null_cka: np.ndarray
+    alike: float | None
 
     def row(self, same=SAME):
         """The layer in numbers.
@@ -60,7 +63,7 @@ class LayerSimilarity:
             same of every image), threshold; share, of the smaller layer's units that have a partner from the
             threshold on, with its 95 % Wilson interval (share_low, share_high); null_share and null_share_highest, mean
             and highest of the draws by chance; correlation, the mean over the pairs with its 95 % t-interval
-            (correlation_low, correlation_high), null_correlation; cka, null_cka. None where no unit varies.
+            (correlation_low, correlation_high), null_correlation; cka, null_cka; alike. None where no unit varies.
         """
         matching, count = self.matching, min(self.matching.units_of_each)
         found = int((matching.correlations >= same).sum())
@@ -72,7 +75,7 @@ class LayerSimilarity:
             "share": found / count, "share_low": float(low), "share_high": float(high),
             "null_share": float(null.mean()), "null_share_highest": float(null.max()),
             "correlation": None, "correlation_low": None, "correlation_high": None, "null_correlation": None,
-            "cka": self.cka, "null_cka": float(self.null_cka.mean()),
+            "cka": self.cka, "null_cka": float(self.null_cka.mean()), "alike": self.alike,
         }  # fmt: skip
         if len(matching.units):
             mean = summarise(matching.correlations)
@@ -81,7 +84,7 @@ class LayerSimilarity:
         return row
 
 
-def compare_networks(network, other, images, layer_names=None, *, draws=5, seed=0, batch_size=None):
+def compare_networks(network, other, images, layer_names=None, *, seed=0, batch_size=None):
     """How similar two networks' units are, layer by layer.
 
     A unit's summary of an image is its greatest output over all places; of a dense unit, its output. Two networks of
@@ -96,8 +99,7 @@ def compare_networks(network, other, images, layer_names=None, *, draws=5, seed=
         network, other: two `tfproject.interpret.Network` whose layers have the same names.
         images: uint8 or float, shape (n, h, w, channels); more images than units, where there are enough.
         layer_names: which layers; all but those that give the classes if None.
-        draws: random orders.
-        seed: of these.
+        seed: of the random orders.
         batch_size: images a step; if None about half a million pixels a step. Memory depends on this, on one number
             for each image and unit of the layers chosen, and on the square of the largest layer's number of units.
 
@@ -117,7 +119,7 @@ def compare_networks(network, other, images, layer_names=None, *, draws=5, seed=
         layer_names = [layer.name for layer in network.unit_layers if layer.output is not network.logits]
     ours, theirs = (summaries(each, images, layer_names, batch_size) for each in (network, other))
     random = np.random.default_rng(seed)
-    orders = [random.permutation(len(images)) for _ in range(draws)]
+    orders = [random.permutation(len(images)) for _ in range(DRAWS)]
     return [
         LayerSimilarity(
             name,
@@ -125,6 +127,7 @@ def compare_networks(network, other, images, layer_names=None, *, draws=5, seed=
             match_units(x, y, orders),
             linear_cka(x, y),
             np.array([linear_cka(x, y[order]) for order in orders]),
+            mean_correlation(x),
         )
         for name, x, y in ((name, ours[name], theirs[name]) for name in layer_names)
     ]
@@ -147,25 +150,15 @@ def summaries(network, images, layer_names, batch_size=None):
     """
     if len(images) < 3:
         raise UserError(f"{len(images)} images are too few to correlate what units say of them; give at least three.")
-    if images.shape[1:] != network.image_shape:
-        raise UserError(
-            f"The images are {images.shape[1:]} and the network takes {network.image_shape}; load the images with the "
-            "network's image_size, and compare networks that take the same."
-        )
     unit_layers = [network[name] for name in layer_names]
     if not unit_layers:
         return {}
-    batch_size = min(batch_size or default_batch_size(network.image_shape), len(images))
     greatest = [
         keras.ops.max(layer.output, axis=(1, 2)) if layer.kind == "convolution" else layer.output
         for layer in unit_layers
     ]
-    run = network.function(greatest, batch_size)
-    found = {layer.name: np.empty((len(images), layer.units), np.float32) for layer in unit_layers}
-    for start in range(0, len(images), batch_size):
-        for rows, values in zip(found.values(), run(images[start : start + batch_size])):
-            rows[start : start + len(values)] = values
-    return found
+    values = network.values(greatest, images, batch_size or default_batch_size(network.image_shape))
+    return {layer.name: rows for layer, rows in zip(unit_layers, values)}
 
 
 def match_units(x, y, orders=()):
@@ -189,6 +182,21 @@ def match_units(x, y, orders=()):
         np.array(null).reshape(len(null), len(order)),
         (x.shape[1], y.shape[1]),
     )
+
+
+def mean_correlation(x):
+    """The mean correlation of each two columns of a table.
+
+    Args:
+        x: float, shape (n, p).
+
+    Returns:
+        A number in -1..1; None for fewer than two columns that vary.
+    """
+    standard = _standardised(x[:, np.ptp(x, axis=0) > 0])
+    count = standard.shape[1]
+    # The square of the sum of all columns holds each pair twice, and each column with itself.
+    return float((np.square(standard.sum(axis=1)).sum() - count) / (count * (count - 1))) if count > 1 else None
 
 
 def linear_cka(x, y):

@@ -1,6 +1,7 @@
 """What the tables of units show, in sentences that say no more than the intervals do.
 
-The functions take rows as `semantics`, `silencing` and `similarity` make them, or the same read from a file.
+The functions take rows as `semantics`, `silencing`, `similarity` and `faithfulness` make them, or the same read from a
+file.
 """
 
 import collections
@@ -8,16 +9,17 @@ import math
 
 from scipy import stats
 
+from tfproject.interpret.faithfulness import KINDS, shown
 from tfproject.interpret.semantics import CHANCE, CLASS_PURITY, SIGNIFICANCE
 
-NAMED = 3  # units or hues that are named one by one
+NAMED = 3  # units, sets or hues that are named one by one
 _LOOKS_FOR = {"edge": "edges", "colour edge": "edges between colours", "colour": "a colour",
               "brightness": "brightness", "mixed": "none of these"}  # fmt: skip
 _STANDS_FOR = {"class": "a class", "group": "a group of classes", "texture": "a texture"} | _LOOKS_FOR
 
 
 def describe_network(unit_rows, layer_rows, growth, silenced=(), sets=(), shared=(), control=(), untrained=()):
-    """The paragraphs about one network.
+    """The paragraphs about one network, by what they are about.
 
     Args:
         unit_rows: of all layers, as `semantics.unit_rows` makes them.
@@ -30,11 +32,17 @@ def describe_network(unit_rows, layer_rows, growth, silenced=(), sets=(), shared
         untrained: the layer rows of the same network before its training.
 
     Returns:
-        A list of texts; none about what no rows are given for.
+        A dict from "filters", "semantics", "silencing" and "similarity" to a list of texts; none about what no rows are
+        given for.
     """
-    texts = [first_layer(unit_rows), depth(layer_rows, growth, untrained), selective_units(unit_rows)]
-    texts += [silenced_units(silenced), silenced_sets(sets), shared_units(shared, control)]
-    return [text for text in texts if text]
+    texts = {
+        "filters": [first_layer(unit_rows)],
+        "semantics": [depth(layer_rows, growth, untrained), selective_units(unit_rows)],
+        "silencing": [silenced_units(silenced), silenced_sets(sets)],
+        "similarity": [shared_units(shared, control)],
+    }
+    told = {about: [text for text in own if text] for about, own in texts.items()}
+    return {about: own for about, own in told.items() if own}
 
 
 def first_layer(rows):
@@ -88,16 +96,8 @@ def depth(layer_rows, growth, untrained=()):
     first, last = hidden[0], hidden[-1]
     text = f"In {first['layer']}, {_selective(first)} class-selective"
     text += f", in {last['layer']}, the last layer before the classes, {_selective(last)}. " if last != first else ". "
-    rho, p = growth["selectivity"], growth["selectivity_p"]
-    if rho is None:
-        text += "There are too few layers to tell whether selectivity grows with depth."
-    else:
-        shown = p < SIGNIFICANCE
-        change = ("grows" if rho > 0 else "falls") if shown else "is not shown to grow or fall"
-        text += (
-            f"Over the {growth['layers']} layers before the classes the mean selectivity index {change} with depth "
-            f"(Spearman's correlation {rho:.2f}, p = {p:.2g})."
-        )
+    change = _change(growth)
+    text += f"{change[0].upper()}{change[1:]}."
     before = next((row for row in untrained if row["layer"] == last["layer"]), None)
     if before is not None:
         more = last["class_selective_share_low"] > before["class_selective_share_high"]
@@ -105,7 +105,40 @@ def depth(layer_rows, growth, untrained=()):
             f" With random weights throughout {_selective(before)} so in {last['layer']}; the trained weights are "
             f"{'shown' if more else 'not shown'} to make more of them class-selective."
         )
+        if None not in (before["selectivity"], last["selectivity"]):
+            text += f" The mean selectivity index is {before['selectivity']:.2f} there with random weights, "
+            text += f"{last['selectivity']:.2f} with the trained ones."
     return text
+
+
+def depth_in_short(layer_rows, growth):
+    """How class selectivity changes with depth, for a conclusion.
+
+    Args:
+        layer_rows, growth: as `depth` takes them.
+
+    Returns:
+        One sentence; "" without a layer before the classes.
+    """
+    hidden = [row for row in layer_rows if not row["logits"]]
+    if not hidden:
+        return ""
+    first, last = hidden[0], hidden[-1]
+    text = f"In {first['layer']} {_percent(first['class_selective_share'])} of the units are class-selective"
+    if last != first:
+        text += f", in {last['layer']}, the last layer before the classes, {_percent(last['class_selective_share'])}"
+    return f"{text}; {_change(growth)}."
+
+
+def _change(growth):
+    rho, p = growth["selectivity"], growth["selectivity_p"]
+    if rho is None:
+        return "there are too few layers to tell whether selectivity grows with depth"
+    change = ("grows" if rho > 0 else "falls") if p < SIGNIFICANCE else "is not shown to grow or fall"
+    return (
+        f"over the {growth['layers']} layers before the classes the mean selectivity index {change} with depth "
+        f"(Spearman's correlation {rho:.2f}, p = {p:.2g})"
+    )
 
 
 def layer(row):
@@ -129,12 +162,11 @@ def layer(row):
     )
 
 
-def selective_units(rows, count=NAMED):
+def selective_units(rows):
     """The most class-selective units before the classes, by name.
 
     Args:
         rows: unit rows.
-        count: how many to name.
 
     Returns:
         A sentence; "" without rows.
@@ -149,7 +181,7 @@ def selective_units(rows, count=NAMED):
     named = [
         f"unit {row['unit']} of {row['layer']} ({row['purity_class']}, {selectivity_in_words(row)}, purity "
         f"{_percent(row['purity'])})"
-        for row in found[:count]
+        for row in found[:NAMED]
     ]
     most = "the most selective are" if len(named) > 1 else "it is"
     return f"Of {_units(len(rows))} before the classes, {len(found):,} {_are(found)} {what}; {most} {_joined(named)}."
@@ -161,14 +193,13 @@ def selectivity_in_words(row):
     return f"selectivity {row['selectivity']:.2f}{other}"
 
 
-def silenced_units(rows, count=NAMED):
+def silenced_units(rows):
     """What silencing single units costs.
 
     A loss or gain counts as shown where its corrected p is below 0.05 and its 95 % interval does not hold zero.
 
     Args:
         rows: rows of `Silencing.rows`, of any layers.
-        count: how many units to name.
 
     Returns:
         A few sentences; "" without rows.
@@ -181,7 +212,7 @@ def silenced_units(rows, count=NAMED):
     text = f"Silenced one at a time, on {rows[0]['images']:,} images, "
     if lost:
         text += f"{len(lost):,} of {_units(len(rows))} {_are(lost)} shown to be worth accuracy, the most "
-        text += f"{_joined([_loss(row) for row in lost[:count]])}."
+        text += f"{_joined([_loss(row) for row in lost[:NAMED]])}."
     else:
         text += f"no unit of {len(rows):,} is shown to be worth accuracy; on so few images a loss of one unit alone is "
         text += f"shown from {_points(_least_shown(rows))} on."
@@ -189,7 +220,7 @@ def silenced_units(rows, count=NAMED):
         named = [
             f"unit {row['unit']} of {row['layer']} ({_points(-row['drop'])}, "
             f"{_between(-row['drop_high'], -row['drop_low'])})"
-            for row in won[:count]
+            for row in won[:NAMED]
         ]
         text += f" Accuracy is gained by silencing {len(won):,} of them, the most {_joined(named)}."
     left = len(rows) - len(lost) - len(won)
@@ -204,12 +235,11 @@ def _least_shown(rows):
     return lost / rows[0]["images"]
 
 
-def silenced_sets(rows, count=NAMED):
+def silenced_sets(rows):
     """What silencing sets of units costs, against random sets of as many.
 
     Args:
         rows: rows of `silencing.set_rows`.
-        count: how many sets to name with their numbers, those that cost most first.
 
     Returns:
         A few sentences; "" without rows.
@@ -217,11 +247,11 @@ def silenced_sets(rows, count=NAMED):
     if not rows:
         return ""
     of_classes = [row for row in rows if row["class_drop"] is not None]
-    texts = [_sets_in_words(of_classes, "class_", "the images of that class", count)] if of_classes else []
-    return " ".join([*texts, _sets_in_words(rows, "", f"all {rows[0]['images']:,} images", count)])
+    texts = [_sets_in_words(of_classes, "class_", "the images of that class")] if of_classes else []
+    return " ".join([*texts, _sets_in_words(rows, "", f"all {rows[0]['images']:,} images")])
 
 
-def _sets_in_words(rows, prefix, images, count):
+def _sets_in_words(rows, prefix, images):
     def shown(row):
         excess = row[f"{prefix}excess_low"]
         return excess is not None and excess > 0 and row[f"{prefix}p_corrected"] < SIGNIFICANCE
@@ -230,7 +260,7 @@ def _sets_in_words(rows, prefix, images, count):
     more, others = [row for row in rows if shown(row)], [row for row in rows if not shown(row)]
     text = f"Without the units of {rows[0]['layer']} for a class, {images} lose more accuracy than without as many "
     text += f"random ones for {len(more) or 'none'} of {len(rows)} such sets{'' if more else ', as far as is shown'}"
-    if named := more[:count]:
+    if named := more[:NAMED]:
         text += ": " if len(named) == len(more) else ", the most "
         text += _joined([
             f"{row['set']} ({_units(row['units'])}: {_points(row[f'{prefix}drop'])}, "
@@ -265,10 +295,54 @@ def shared_units(rows, control=()):
         text += ", more" if last["share_low"] > first["share_high"] else ""
     above = [row for row in rows if row["share_low"] > row["null_share_highest"]]
     text += f". It is more than by chance in {_layers(above, rows)}."
-    if control:
-        before = {row["layer"]: row["share_high"] for row in control}
-        above = [row for row in rows if row["share_low"] > before.get(row["layer"], 1)]
-        text += f" It is more than two untrained networks share in {_layers(above, rows)}."
+    before = {row["layer"]: row for row in control}
+    pairs = [(row, before[row["layer"]]) for row in rows if row["layer"] in before]
+    if not pairs:
+        return text
+    above = [row for row, own in pairs if row["share_low"] > own["share_high"]]
+    below = [(row, own) for row, own in pairs if row["share_high"] < own["share_low"]]
+    text += f" It is more than two untrained networks share in {_layers(above, rows)}"
+    text += f", and less in {_layers([row for row, _ in below], rows)}."
+    for row, own in below[:1]:
+        if None not in (row["alike"], own["alike"]):
+            text += (
+                f" In {row['layer']} the units of an untrained network correlate with each other by {own['alike']:.2f} "
+                f"on the mean, so that each easily finds a partner; those of the trained one by {row['alike']:.2f}."
+            )
+    trained, untrained = ([each[place]["cka"] for each in pairs] for place in (0, 1))
+    return text + (
+        f" Linear CKA, of all units of a layer together, is {min(trained):.2f} to {max(trained):.2f}, and between the "
+        f"untrained networks {min(untrained):.2f} to {max(untrained):.2f}."
+    )
+
+
+def attribution_methods(rows, image_count):
+    """Which attribution methods pass their checks.
+
+    Args:
+        rows: of `faithfulness.table`, or the same read from a CSV file.
+        image_count: images that they were checked on.
+
+    Returns:
+        One sentence or two; "" without rows.
+    """
+    if not rows:
+        return ""
+    passed = [row["method"] for row in rows if row["verdict"] == "passes"]
+    text = (
+        f"Of {len(rows)} attribution methods, checked on {image_count:,} images, "
+        f"{_joined(passed) if passed else 'none'} {'are' if len(passed) > 1 else 'is'} shown to depend on the weights "
+        "and to name pixels that count for more than those of moved maps and of other images' maps."
+    )
+    central = [
+        row["method"] for row in rows
+        if any(shown(row, f"{kind}_gain") > 0 >= shown(row, f"{kind}_gain_over_others") for kind in KINDS)
+    ]  # fmt: skip
+    if central:
+        text += (
+            f" By deletion or insertion {_joined(central)} {'is' if len(central) == 1 else 'are'} shown to be better "
+            "than moved maps and not than other images' maps: there a map may know no more than where subjects lie."
+        )
     return text
 
 

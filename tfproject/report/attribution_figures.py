@@ -100,14 +100,17 @@ def sanity_curves(randomised, layer_count, rank_correlation, ssim, threshold):
 
 
 @styled
-def deletion_insertion_curves(shares, deletion, insertion, deletion_control, insertion_control):
-    """The probability of the class while pixels go or come, a column for each method, with its control in grey.
+def deletion_insertion_curves(
+    shares, deletion, insertion, deletion_control, insertion_control, deletion_others, insertion_others
+):
+    """The probability of the class while pixels go or come, a column for each method, with its two controls.
 
     Args:
         shares: float (s,), shares of the pixels replaced.
         deletion, insertion: a dict from method to probabilities (n, s); small areas are good for deletion, large ones
             for insertion.
         deletion_control, insertion_control: the same with the maps moved.
+        deletion_others, insertion_others: the same with other images' maps.
     """
     columns = max(1, min(PER_LINE, len(deletion)))
     lines = -(-len(deletion) // columns)
@@ -116,32 +119,37 @@ def deletion_insertion_curves(shares, deletion, insertion, deletion_control, ins
     for axes in panels.flat:
         axes.set_axis_off()
     kinds = (
-        ("deletion", deletion, deletion_control, style.PALETTE[2]),
-        ("insertion", insertion, insertion_control, style.PALETTE[0]),
+        ("deletion", deletion, deletion_control, deletion_others, style.PALETTE[2]),
+        ("insertion", insertion, insertion_control, insertion_others, style.PALETTE[0]),
     )
     for i, method in enumerate(deletion):
         line, column = divmod(i, columns)
-        for k, (kind, own, control, colour) in enumerate(kinds):
+        for k, (kind, own, moved, others, colour) in enumerate(kinds):
             axes = panels[2 * line + k, column]
             axes.set_axis_on()
-            for values, ink, label in ((control[method], style.GREY, "the map moved"), (own[method], colour, kind)):
+            areas = []
+            for values, ink, dashes, label in (
+                (moved[method], style.GREY, "-", "the map moved"),
+                (others[method], style.INK, "--", "another image's map"),
+                (own[method], colour, "-", kind),
+            ):
                 mean, low, high = _mean_and_reach(values)
-                axes.plot(shares, mean, color=ink, label=label if i == 0 else None)
-                axes.fill_between(shares, low, high, color=ink, alpha=0.2, linewidth=0)
-            areas = [np.trapezoid(np.mean(v, axis=0), shares) for v in (own[method], control[method])]
+                axes.plot(shares, mean, dashes, color=ink, label=label if i == 0 else None)
+                axes.fill_between(shares, low, high, color=ink, alpha=0.15, linewidth=0)
+                areas.append(np.trapezoid(mean, shares))
             name = f"{METHOD_NAMES.get(method, method)}\n" if k == 0 else ""
-            axes.set_title(f"{name}{areas[0]:.3f} ({areas[1]:.3f})", fontsize=7.5)
+            axes.set_title(f"{name}{areas[2]:.3f}\n({areas[0]:.3f}, {areas[1]:.3f})", fontsize=7.5)
             axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
             axes.tick_params(labelsize=7)
             axes.xaxis.set_major_formatter(_percent())
             axes.grid()
             if column == 0:
                 axes.set_ylabel(f"{kind}:\nprobability", fontsize=8)
-    figure.supxlabel("pixels replaced, the most important first; above each panel the area below its curve (and the "
-                     "control's)", fontsize=8)  # fmt: skip
+    figure.supxlabel("pixels replaced, the most important first; above each panel the area below its curve (with the "
+                     "map moved,\nwith another image's)", fontsize=8)  # fmt: skip
     handles = [h for axes in panels[:2, 0] for h in axes.get_legend_handles_labels()[0]]
     once = {handle.get_label(): handle for handle in handles}
-    figure.legend(once.values(), once.keys(), loc="outside upper left", ncols=3)
+    figure.legend(once.values(), once.keys(), loc="outside upper left", ncols=4)
     return figure
 
 

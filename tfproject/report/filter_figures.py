@@ -14,7 +14,7 @@ TITLE_LINE, CAPTION_LINE, GAP = 0.2, 0.14, 0.1  # inches
 
 
 @styled
-def colour_kernels(images, layer, scale, channels, units=None):
+def colour_kernels(images, layer, scale, channels):
     """The first layer's kernels, a square each with its unit's number; of many, 64 spread evenly.
 
     Args:
@@ -22,15 +22,13 @@ def colour_kernels(images, layer, scale, channels, units=None):
         layer: the layer's name.
         scale: the weight that 1 and 255 stand for, as - and +.
         channels: what the three colours are, in words.
-        units: n numbers; 0 to n - 1 if None.
     """
-    units = np.arange(len(images)) if units is None else np.asarray(units)
     shown = _spread(len(images))
     title = (
         f"{layer}: {_of(len(shown), len(images))} kernels by {channels}. Grey is a weight of 0; black and full colour "
         f"are -{scale:.3g} and +{scale:.3g}"
     )
-    return _tiles(images[shown], [f"{unit}" for unit in units[shown]], title, columns=12)
+    return _tiles(images[shown], [f"{unit}" for unit in shown], title, columns=12)
 
 
 @styled
@@ -88,19 +86,20 @@ def kernel_norms(rows):
 
 
 @styled
-def maximised_activations(images, units, reached, on_noise, layer, steps):
+def maximised_activations(images, names, reached, on_noise, layer, steps):
     """What units respond to most: the images, with what the unit says of them and of noise.
 
     Args:
         images: uint8 (n, h, w, 3).
-        units: n numbers.
+        names: n texts: "unit 3", or the class that the unit gives.
         reached: n outputs on the images.
         on_noise: n outputs on noise.
         layer: the layer's name.
         steps: of gradient ascent.
     """
     shown = _spread(len(images))
-    captions = [f"unit {units[i]}\n{reached[i]:.3g}, noise {on_noise[i]:.3g}" for i in shown]
+    short = _short(names, 18)
+    captions = [f"{short[i]}\n{reached[i]:.3g}, noise {on_noise[i]:.3g}" for i in shown]
     title = (
         f"{layer}: what {_of(len(shown), len(images))} units respond to most, {steps} steps from noise. Below: the "
         "unit's output, and on noise"

@@ -11,6 +11,7 @@ KIND_COLOURS = {
     "edge": style.PALETTE[2], "brightness": style.PALETTE[7], "texture": style.PALETTE[4], "mixed": style.PALE,
     "silent": style.GREY,
 }  # fmt: skip
+SIGNIFICANCE = 0.05  # of the corrected p below which a loss is shown
 NAMED = 2  # units of a layer that are named in a figure
 PANELS = 4  # side by side
 
@@ -78,14 +79,13 @@ def kinds_by_layer(layer_rows):
 
 
 @styled
-def silencing_drops(rows, significance=0.05):
+def silencing_drops(rows):
     """The accuracy that silencing each unit costs, layer by layer, with the most important units named.
 
     Where the loss or gain is shown the unit has a colour, and the two that cost most are named at the right.
 
     Args:
         rows: dicts with layer, unit, drop, drop_low, drop_high, p_corrected and, where it is known, preferred.
-        significance: of the corrected p below which a loss is shown.
     """
     layers = {}
     for row in rows:
@@ -95,7 +95,7 @@ def silencing_drops(rows, significance=0.05):
     for place, of_layer in enumerate(layers.values()):
         aside = place + random.uniform(-0.2, 0.2, len(of_layer))
         shown = np.array([
-            row["p_corrected"] < significance and (row["drop_low"] > 0 or row["drop_high"] < 0) for row in of_layer
+            row["p_corrected"] < SIGNIFICANCE and (row["drop_low"] > 0 or row["drop_high"] < 0) for row in of_layer
         ])  # fmt: skip
         drops = 100 * np.array([row["drop"] for row in of_layer])
         for chosen, colour in ((~shown, style.PALETTE[3]), (shown, style.PALETTE[2])):

@@ -25,6 +25,7 @@ GROUPS = (  # of the classes of known image sets
         "water": ("River", "SeaLake"),
     },
 )
+SEED = 0  # of everything that is drawn
 SHOWN_SAMPLES = 9  # of a unit's top samples, on sheets and in the table
 SHEET_UNITS = 8  # the most selective of a layer, on its sheet; the table holds all
 
@@ -86,9 +87,7 @@ EXTENTS = {
 }  # fmt: skip
 
 
-def interpret_network(
-    model, image_set, directory, extent, *, split="test", groups=None, other=None, seed=0, progress=True
-):
+def interpret_network(model, image_set, directory, extent, *, split="test", other=None, progress=True):
     """Do everything for one network: filters, activations, top samples, meanings, t-SNE, attribution, and its checks.
 
     Each stage keeps what it found in `stages/`, and a second call goes on with the first one that is missing. Figures
@@ -100,13 +99,12 @@ def interpret_network(
         directory: where everything goes.
         extent: an Extent.
         split: the split that is looked at.
-        groups: a dict from a group's name to the names of its classes; None for those of GROUPS that fit.
         other: the same network from another seed, to see whether it found the same units; None for none.
-        seed: of everything that is drawn.
         progress: show a bar.
 
     Returns:
-        The summary that metrics.json holds: a dict from stage to its numbers, with `story`, sentences about all of it.
+        The summary that metrics.json holds: a dict from stage to its numbers, with `told`, paragraphs made from these;
+        and `story`, all of these, and `conclusions`, how units change with depth and which attribution methods pass.
 
     Raises:
         UserError: if the network or images do not suit, or the directory holds what was found of another network.
@@ -114,13 +112,12 @@ def interpret_network(
     from tqdm import tqdm
 
     chosen = getattr(image_set, split)
-    groups = known_groups(image_set.class_names) if groups is None else groups
     directory = pathlib.Path(directory)
     for folder in ("figures", "stages", "tensorboard"):
         (directory / folder).mkdir(parents=True, exist_ok=True)
     _check_same(directory, model, chosen, extent)
-    images = _some(chosen, extent.images, seed)
-    subject = _Subject(model, images, split, image_set.class_names, groups, extent, directory, other, seed)
+    images = _some(chosen, extent.images)
+    subject = _Subject(model, images, split, image_set.class_names, extent, directory, other)
     with tqdm(STAGES.items(), desc=directory.name, unit="stage", disable=not progress) as bar:
         for name, stage in bar:
             bar.set_postfix_str(name)
@@ -129,7 +126,11 @@ def interpret_network(
             if name == "similarity" or not subject.stage_path(name).exists():
                 write_atomically(subject.stage_path(name), to_json(stage(subject)))
     summary = {name: subject.finding(name)["numbers"] for name in STAGES if subject.stage_path(name).exists()}
-    summary["story"] = _story(subject)
+    told = _story(subject)
+    for name, texts in told.items():
+        summary[name]["told"] = texts
+    summary["story"] = [text for texts in told.values() for text in texts]
+    summary["conclusions"] = _conclusions(subject)
     write_atomically(directory / "metrics.json", to_json(summary))
     return summary
 
@@ -150,17 +151,19 @@ class _Subject:
     split: object
     split_name: str
     class_names: tuple
-    groups: dict
     extent: Extent
     directory: pathlib.Path
     other: object
-    seed: int
 
     @functools.cached_property
     def network(self):
         from tfproject import interpret
 
         return interpret.lay_open(self.model)
+
+    @property
+    def groups(self):
+        return known_groups(self.class_names)
 
     @functools.cached_property
     def hidden(self):
@@ -192,7 +195,7 @@ class _Subject:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def few(self, count):
-        return _some(self.split, count, self.seed)
+        return _some(self.split, count)
 
     def draw(self, name, figure, caption):
         """Save a figure, show it in TensorBoard, and return where it is and its caption."""
@@ -277,10 +280,12 @@ def _filters(subject):
     maximised = []
     for layer in _spread(network.unit_layers, extent.layers):
         units = _spread(range(layer.units), extent.maximised)
-        found = interpret.maximise_activation(network, layer.name, units, steps=extent.steps, seed=subject.seed)
+        found = interpret.maximise_activation(network, layer.name, units, steps=extent.steps, seed=SEED)
         maximised += found.rows()
+        classes = layer.output is network.logits and layer.units == len(subject.class_names)
+        names = [subject.class_names[unit] if classes else f"unit {unit}" for unit in found.units]
         figure = filter_figures.maximised_activations(
-            found.images, found.units, found.reached, found.on_noise, layer.name, extent.steps
+            found.images, names, found.reached, found.on_noise, layer.name, extent.steps
         )
         caption = f"What units of {layer.name} respond to most, made by gradient ascent from noise."
         drawn.append(subject.draw(f"maximised_{layer.name}", figure, caption))
@@ -378,7 +383,7 @@ def _semantics(subject):
         return _finding({}, units=[], layers=[], growth={}, untrained=[])
     rows = [
         row for layer in subject.samples.values()
-        for row in semantics.unit_rows(network, layer, split, names, subject.groups, subject.seed)
+        for row in semantics.unit_rows(network, layer, split, names, subject.groups, SEED)
     ]  # fmt: skip
     layers = semantics.layer_rows(rows)
     growth = semantics.growth(layers)
@@ -442,13 +447,13 @@ def _untrained_rows(subject):
 
     if not subject.hidden:
         return []
-    network = interpret.lay_open(_untrained(subject.model, subject.seed))
+    network = interpret.lay_open(_untrained(subject.model, SEED))
     found = interpret.top_samples(
         network, subject.split, subject.extent.samples, [subject.hidden[-1].name], class_count=len(subject.class_names)
     )
     return semantics.layer_rows([
         row for layer in found.values()
-        for row in semantics.unit_rows(network, layer, subject.split, subject.class_names, subject.groups, subject.seed)
+        for row in semantics.unit_rows(network, layer, subject.split, subject.class_names, subject.groups, SEED)
     ])  # fmt: skip
 
 
@@ -482,7 +487,7 @@ def _silencing(subject):
     last = subject.hidden[-1].name
     sets = semantics.selective_sets([row for row in subject.unit_rows if row["layer"] == last])
     of_sets = subject.few(subject.extent.set_images)
-    found = silencing.silence_sets(subject.network, last, sets, of_sets, seed=subject.seed)
+    found = silencing.silence_sets(subject.network, last, sets, of_sets, seed=SEED)
     sets = silencing.set_rows(found, subject.class_names)
     caption = f"The accuracy lost by silencing single units, on {len(images):,} images."
     drawn = [subject.draw("silencing", semantics_figures.silencing_drops(rows), caption)]
@@ -505,9 +510,9 @@ def _similarity(subject):
     if not subject.hidden:
         return _finding({}, trained=[], control=[])
     images = subject.few(subject.extent.compared_images).images
-    found = similarity.compare_networks(subject.network, interpret.lay_open(subject.other), images, seed=subject.seed)
-    ours, theirs = (interpret.lay_open(_untrained(subject.model, subject.seed + i)) for i in (1, 2))
-    control = similarity.compare_networks(ours, theirs, images, seed=subject.seed)
+    found = similarity.compare_networks(subject.network, interpret.lay_open(subject.other), images, seed=SEED)
+    ours, theirs = (interpret.lay_open(_untrained(subject.model, SEED + i)) for i in (1, 2))
+    control = similarity.compare_networks(ours, theirs, images, seed=SEED)
     figure = semantics_figures.matched_correlations([
         {"layer": own.layer, "correlations": own.matching.correlations, "null": own.matching.null,
          "control": before.matching.correlations}
@@ -515,10 +520,10 @@ def _similarity(subject):
     ])  # fmt: skip
     rows, before = [layer.row() for layer in found], [layer.row() for layer in control]
     drawn = [subject.draw("similarity", figure, "How well each unit's partner in the other seed's network agrees.")]
-    table = [("layer", "units", "with a partner", "by chance", "untrained", "CKA")]
+    table = [("layer", "units", "with a partner", "by chance", "untrained", "CKA", "untrained CKA")]
     table += [
         (row["layer"], row["units"], f"{row['share']:.1%}", f"{row['null_share']:.1%}", f"{own['share']:.1%}",
-         f"{row['cka']:.2f}")
+         f"{row['cka']:.2f}", f"{own['cka']:.2f}")
         for row, own in zip(rows, before)
     ]  # fmt: skip
     files = [subject.write_table("similarity", rows), subject.write_table("similarity_untrained", before)]
@@ -538,7 +543,7 @@ def _embedding(subject):
     split, names = subject.split, subject.class_names
     features = interpret.features(subject.network, split)
     embeddings = {
-        name: interpret.tsne(rows, subject.extent.perplexity, subject.seed) for name, rows in features.items()
+        name: interpret.tsne(rows, subject.extent.perplexity, SEED) for name, rows in features.items()
     }
     rows, drawn = interpret.neighbourhood_rows(features, embeddings, split.labels), []
     for row in rows:
@@ -553,10 +558,11 @@ def _embedding(subject):
         )
         drawn.append(subject.draw(f"tsne_images_{name}", figure, f"The same layout of {name} with the images."))
     figure = filter_figures.neighbourhood_curve(rows)
-    drawn.append(subject.draw("neighbourhoods", figure, "How well the classes lie apart from layer to layer."))
+    where = "the dense layers" if subject.network.dense else rows[0]["layer"]
+    drawn.append(subject.draw("neighbourhoods", figure, f"How well the classes lie apart in {where}."))
 
     count = min(subject.extent.projector_images, len(split))
-    kept = np.sort(np.random.default_rng(subject.seed).permutation(len(split))[:count])
+    kept = np.sort(np.random.default_rng(SEED).permutation(len(split))[:count])
     some = split.take(kept)
     interpret.write_projector(
         subject.directory / "tensorboard", {name: rows[kept] for name, rows in features.items()}, some.labels, names,
@@ -578,40 +584,48 @@ def _embedding(subject):
 def _attribution(subject):
     """Where in some images the evidence for the predicted class lies, by every method."""
     from tfproject import interpret
+    from tfproject.interpret import attribution
     from tfproject.report import attribution_figures
 
     shown = _of_each_class(subject.split, subject.extent.attributed)
     predicted = _predicted(subject.network, shown.images)
     maps = interpret.attribute(
         subject.network, shown.images, predicted if subject.network.class_count > 1 else None, _methods(subject),
-        samples=subject.extent.smoothgrad_samples, seed=subject.seed, max_channels=subject.extent.channels,
+        samples=subject.extent.smoothgrad_samples, seed=SEED, max_channels=subject.extent.channels,
     )  # fmt: skip
     titles = [
         f"{subject.class_names[label]}\nsaid: {subject.class_names[said]}"
         for label, said in zip(shown.labels, predicted)
     ]
     figure = attribution_figures.attribution_sheet(shown.images, maps, titles)
-    caption = "What speaks for the class that the network says, from nothing (dark) to most (bright)."
+    caption = "The maps for the class that the network says, each from its own least value (dark) to its greatest."
     drawn, channels = [subject.draw("attribution", figure, caption)], subject.extent.channels
     told = "scorecam" in maps and channels
     text = [f"Of Score-CAM only the {channels} channels of each image that vary most, here and below."] if told else []
-    return _finding({"images": len(shown), "methods": list(maps)}, text, figures=drawn)
+    measured = attribution.described(subject.network, tuple(maps))
+    table = [("method", "what a place of the map says", "of", "cells")]
+    table += [
+        (attribution_figures.METHOD_NAMES[row["method"]], row["measures"], row["layer"],
+         f"{row['rows']}x{row['columns']}{'' if row['layer'] == 'the image' else ', enlarged'}")
+        for row in measured
+    ]  # fmt: skip
+    return _finding({"images": len(shown), "methods": list(maps), "maps": measured}, text, table, drawn)
 
 
 def _faithfulness(subject):
     """Whether the maps depend on what was learnt, and whether the pixels that they name count."""
     from tfproject import interpret
-    from tfproject.interpret import faithfulness
+    from tfproject.interpret import faithfulness, words
     from tfproject.report import attribution_figures
 
     extent, network, methods = subject.extent, subject.network, _methods(subject)
     images = subject.few(extent.checked).images
     options = {"samples": extent.smoothgrad_samples, "max_channels": extent.channels}
     sanity = interpret.sanity_check(
-        network, images, methods=methods, levels=extent.levels, draws=extent.draws, seed=subject.seed, **options
+        network, images, methods=methods, levels=extent.levels, draws=extent.draws, seed=SEED, **options
     )
     maps = interpret.attribute(network, images, methods=methods, **options)
-    curves = interpret.deletion_insertion(network, images, maps, steps=extent.curve_steps, seed=subject.seed)
+    curves = interpret.deletion_insertion(network, images, maps, steps=extent.curve_steps, seed=SEED)
     rows = faithfulness.table(sanity, curves)
     drawn = [
         subject.draw(
@@ -625,22 +639,25 @@ def _faithfulness(subject):
         subject.draw(
             "deletion_insertion",
             attribution_figures.deletion_insertion_curves(
-                curves.shares, curves.deletion, curves.insertion, curves.deletion_control, curves.insertion_control
+                curves.shares, curves.deletion, curves.insertion, curves.deletion_control, curves.insertion_control,
+                curves.deletion_others, curves.insertion_others,
             ),
             "The class's probability while the pixels that a map names first are taken away or put in, and the same "
-            "with the map moved.",
+            "with the map moved and with another image's map.",
         ),
     ]
     named = attribution_figures.METHOD_NAMES
-    table = [("method", "similarity after randomising", "deletion (moved)", "insertion (moved)", "verdict")]
+    table = [("method", "similarity after randomising", "deletion (moved, another's)", "insertion (moved, another's)",
+              "verdict")]  # fmt: skip
     table += [
         (named[row["method"]], f"{row['sanity_correlation']:.2f}",
-         *(f"{row[f'{kind}_auc']:.3f} ({row[f'{kind}_control']:.3f})" for kind in ("deletion", "insertion")),
+         *(f"{row[f'{kind}_auc']:.3f} ({row[f'{kind}_control']:.3f}, {row[f'{kind}_others']:.3f})"
+           for kind in faithfulness.KINDS),
          row["verdict"])
         for row in rows
     ]  # fmt: skip
     numbers = {"images": len(images), "methods": {row["method"]: row for row in rows}}
-    text = [f"Checked on {len(images)} images."]
+    text = [words.attribution_methods([row | {"method": named[row["method"]]} for row in rows], len(images))]
     return _finding(numbers, text, table, drawn, [subject.write_table("faithfulness", rows)])
 
 
@@ -652,16 +669,25 @@ STAGES = {
 
 
 def _story(subject):
-    """What the stages found of the units, in sentences made from their numbers."""
+    """What the stages found of the units, in sentences made from their numbers: a dict from stage to paragraphs."""
     from tfproject.interpret import words
 
     units, silenced, similar = (subject.finding(name) for name in ("semantics", "silencing", "similarity"))
     if not units.get("units"):
-        return []
+        return {}
     return words.describe_network(
         units["units"], units["layers"], units["growth"], silenced.get("units", ()), silenced.get("sets", ()),
         similar.get("trained", ()), similar.get("control", ()), units["untrained"],
     )  # fmt: skip
+
+
+def _conclusions(subject):
+    """How units change with depth, and which attribution methods pass, in a sentence or two each."""
+    from tfproject.interpret import words
+
+    units = subject.finding("semantics")
+    texts = [words.depth_in_short(units["layers"], units["growth"]), *subject.finding("faithfulness")["text"]]
+    return [text for text in texts if text]
 
 
 def _check_same(directory, model, split, extent):
@@ -690,7 +716,7 @@ def _methods(subject):
     from tfproject.interpret import attribution
 
     try:
-        attribution.feature_map(subject.network)
+        attribution.feature_layer(subject.network)
     except UserError:  # no convolution with more than one place
         return ("gradients", "smoothgrad")
     return attribution.METHODS
@@ -707,11 +733,11 @@ def _of_each_class(split, count):
     return split.take([first[i] for i in _spread(range(len(labels)), count)])
 
 
-def _some(split, count, seed):
+def _some(split, count):
     """So many images drawn at random, in their order; all of them if None or fewer."""
     if count is None or count >= len(split):
         return split
-    return split.take(np.sort(np.random.default_rng(seed).permutation(len(split))[:count]))
+    return split.take(np.sort(np.random.default_rng(SEED).permutation(len(split))[:count]))
 
 
 def _spread(items, count):
