@@ -214,15 +214,15 @@ def _task3(folder):
         return section
     text, rows, checks, pictures, conclusions = [], [], [], [], []
     for name, found in metrics["networks"].items():
-        scores, story = found["scores"], found["story"]
+        scores = found["scores"]
         said = f"{name} ({found['subtitle']}): {scores['parameters']:,} parameters, "
         said += f"{sum(scores['units'].values()):,} units in {len(scores['units'])} layers"
         if "accuracy" in scores:
             said += f"; {told(Measured(scores['accuracy'], *scores['accuracy_interval']))} of {scores['images']:,} "
             said += f"images of the split {scores['split']} right"
         text.append(f"{said}.")
-        text += [f"{name}: {sentence}" for sentence in story[:3]]
-        conclusions += [f"{name}: {sentence}" for sentence in story[:1]]
+        text += [f"{name}: {sentence}" for sentence in found["story"][:3]]
+        conclusions += [f"{name}: {sentence}" for sentence in found["conclusions"]]
         activity, embedding = found.get("activations", {}), found.get("embedding", {}).get("layers", ())
         last = embedding[-1] if embedding else None
         rows.append((
@@ -233,14 +233,15 @@ def _task3(folder):
         for method, row in found.get("faithfulness", {}).get("methods", {}).items():
             checks.append((
                 name, method, f"{row['sanity_correlation']:.2f}",
-                *(f"{row[f'{kind}_auc']:.3f} ({row[f'{kind}_control']:.3f})" for kind in ("deletion", "insertion")),
+                *("{:.3f} ({:.3f}, {:.3f})".format(*(row[f"{kind}_{of}"] for of in ("auc", "control", "others")))
+                  for kind in ("deletion", "insertion")),
                 row["verdict"],
             ))  # fmt: skip
     for file, caption, alt in (
         ("kinds", "what the units of each layer stand for", "Stacked bars, one for each layer from the image to the "
          "classes: the shares of units that stand for a class, a group of classes, a colour, another thing or nothing"),
-        ("attribution", "what speaks for the class that the network says, by each method", "A row for each image: "
-         "the image, then the maps of each attribution method laid over it, bright where the evidence lies"),
+        ("attribution", "maps for the class that the network says, by each method", "A row for each image: the image, "
+         "then the map of each attribution method laid over it, bright where the method sees most"),
         ("selectivity", "how selective for a class the units of each layer are", "The selectivity of every unit for "
          "a class, layer by layer, with each layer's median and quartiles"),
     ):  # fmt: skip
@@ -257,8 +258,9 @@ def _task3(folder):
         tables.append(Table(
             "Whether attribution maps are true: similarity after the weights are randomised (near 0 is good), and the "
             "class's probability while pixels are deleted (low is good) or inserted (high is good), beside the same "
-            "with the map moved.",
-            ("network", "method", "after randomising", "deletion (moved)", "insertion (moved)", "verdict"),
+            "by the map moved in its image, and by other images' maps.",
+            ("network", "method", "after randomising", "deletion (moved, others')", "insertion (moved, others')",
+             "verdict"),
             cells(checks),
         ))  # fmt: skip
     text += data_words(metrics["data"])
@@ -475,7 +477,7 @@ TASK5_PICTURES = {
     "analysis-hardest.png": "Recall of each class with its interval, the hardest on top.",
     "analysis-reliability.png": "How often the network is right over how sure it is, before and after scaling.",
     "analysis-robustness.png": "Accuracy over the severity of each corruption of the tiles.",
-    "analysis-attribution-classes.png": "A tile of each class with maps of what speaks for that class.",
+    "analysis-attribution-classes.png": "A tile of each class with the maps of each attribution method for that class.",
 }  # fmt: skip
 
 

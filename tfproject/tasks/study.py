@@ -93,7 +93,7 @@ def _task3(data, profile, directory, options):
     networks = json.loads((directory / "metrics.json").read_text())["networks"]
     return {
         "heading": "Task 3: what the networks have learnt",
-        "text": [f"{name}: {text}" for name, found in networks.items() for text in found["story"][:2]],
+        "text": [f"{name}: {text}" for name, found in networks.items() for text in found["conclusions"]],
         "figure": ("CustomCNN/figures/kinds.png", "What the units of each layer of the custom CNN stand for."),
         "report": report.name,
     }

@@ -330,7 +330,7 @@ def _attributions(found, task, tiles, model, on_test):
             ]
             caption = "the surest right tile of each class" if kind == "classes" else "the surest errors"
             found.draw(f"attribution-{kind}", attribution_figures.attribution_sheet(test.images[chosen], maps, titles),
-                       f"What speaks for the class that the network says: {caption}.")  # fmt: skip
+                       f"Maps for the class that the network says: {caption}.")  # fmt: skip
     found.numbers["attribution"] = {"methods": list(methods), "errors": len(wrong), "story": []}
     if task.size.extent is not None:
         place = task.directory / "interpretation" / "network"

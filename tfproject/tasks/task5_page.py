@@ -498,7 +498,7 @@ def _attribution_words(found):
             "the others are shown because they are the usual ones."
         )
     yield (
-        "The maps show what speaks for the class that the network says, at the surest right tile of each class and at "
+        "The maps are those for the class that the network says, at the surest right tile of each class and at "
         "the surest errors; 'label doubted' stands where the networks doubt the label itself."
     )
 
