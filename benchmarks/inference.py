@@ -28,6 +28,8 @@ from tfproject.models import saved_models
 from tfproject.tools import export_model, map_scene
 from tfproject.training.acceleration import precisions_of_the_processor
 
+LISTS = {"eurosat": "eurosat-random"}  # by which the model was trained: its validation tiles are none of its training's
+
 
 def write_tiles(images, folder):
     """The images as JPEG files, as a person has them."""
@@ -124,7 +126,8 @@ def main():
     arguments = parser.parse_args()
 
     keras.config.disable_interactive_logging()
-    image_set = data.load(arguments.data, image_size=saved_models.load(arguments.model).image_size)
+    side = saved_models.load(arguments.model).image_size
+    image_set = data.load(arguments.data, image_size=side, split_files=LISTS.get(arguments.data))
     split = image_set.val.take(range(min(arguments.images, len(image_set.val))))
     rates, probabilities = {}, {}
     with tempfile.TemporaryDirectory() as folder:
