@@ -58,7 +58,10 @@ def machines(results):
             packages = found.get("packages", {})
             processor = found.get("processor", {})
             known = [f"{of} {packages[of]}" for of in ("tensorflow", "keras", "numpy") if of in packages]
-            key = ", ".join([processor.get("name", "an unknown processor"), f"{found['cores']} cores", *found["gpus"]])
+            name_of = processor.get("name", "an unknown processor")
+            if "family" in processor:
+                name_of += f" (family {processor['family']}, model {processor['model']})"
+            key = ", ".join([name_of, f"{found['cores']} cores", *found["gpus"]])
             key += f"; {', '.join(known)}" if known else ""
             peaks.setdefault(key, {})[name] = found["matrix_product_gflops"]
     told = []
@@ -66,7 +69,7 @@ def machines(results):
         values = own.values()
         spread = f"{min(values):g}" if min(values) == max(values) else f"{min(values):g} to {max(values):g}"
         names = f"{', '.join(own)}: m" if len(peaks) > 1 else "M"
-        told.append(f"{names}easured on {key}. Matrix product (float32, NumPy), taken with each: {spread} GFLOP/s.\n")
+        told.append(f"{names}easured on {key}. Matrix product (float32), taken with each: {spread} GFLOP/s.\n")
     return "\n".join(told)
 
 

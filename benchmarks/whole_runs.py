@@ -16,7 +16,7 @@ import sys
 import time
 
 import machine
-from claims import claim
+from claims import claim, measure
 
 GOALS = {"eurosat": 0.97, "cifar10": 0.90}
 EPOCHS = {"eurosat": 8, "cifar10": 12}  # of ours
@@ -110,7 +110,7 @@ def _add(log, epoch, logs, seconds):
         writer.writerow({**logs, "epoch": epoch, "seconds": seconds})
 
 
-def measure(name, arguments):
+def trained(name, arguments):
     from tfproject import data
 
     image_set = data.load(name)
@@ -152,7 +152,9 @@ def claim_of(name, rows, goal):
         ours, theirs = ([row[who][key] for row in rows] for who in ("ours", "course"))
         return claim(f"{name} to {what}", "the course's CNN and recipe in Keras' defaults", "s", ours, theirs, **more)
 
-    claims, best = [], max(row["course"]["best"] for row in rows)
+    best = max(row["course"]["best"] for row in rows)
+    reached = [100 * row["ours"]["best"] for row in rows]
+    claims = [measure(f"{name}: the best on validation, ours", "%", reached, target=100 * goal)]
     if all(row["ours"]["best"] >= goal for row in rows):
         remark = "" if best >= goal else f"the course's got to {best:.1%} and never further: its time to that"
         claims.append(compare(f"{goal:.0%} on validation", "seconds", target=4.0, remark=remark))
@@ -175,7 +177,7 @@ def main():
         return course_alone(*arguments.course)
     result, claims = {}, []
     for name in arguments.sets:
-        result[name] = measure(name, arguments)
+        result[name] = trained(name, arguments)
         claims += claim_of(name, result[name], arguments.goal or GOALS[name])
         machine.write("whole_runs", {"runs": result, "claims": claims, "machine": machine.describe()})
 
