@@ -11,6 +11,7 @@ from tfproject.data.image_set import ImageSet, Origin, Split
 from tfproject.errors import UserError
 from tfproject.tasks import task5_analysis, task5_page
 from tfproject.tasks import task5_eurosat as task5
+from tfproject.tasks.interpretation import Extent
 from tfproject.training import fitting
 
 SMALL = dataclasses.replace(
@@ -138,6 +139,8 @@ def test_each_part_is_asked_anew_by_what_it_depends_on(tmp_path, monkeypatch):
     assert all(questions(dataclasses.replace(SMALL, trials=3))[part] != before[part] for part in task5.PARTS)
     brain = questions(dataclasses.replace(SMALL, precision="mixed_bfloat16"))
     assert [part for part in task5.PARTS if brain[part] != after[part]] == list(CHOOSING)
+    closer = questions(dataclasses.replace(SMALL, extent=Extent()))
+    assert [part for part in task5.PARTS if closer[part] != after[part]] == ["analysis"]
     monkeypatch.setattr(image_sets, "load", lambda *args, **options: darker())
     _forget()
     assert all(questions(SMALL)[part] != after[part] for part in task5.PARTS)

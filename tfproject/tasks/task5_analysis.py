@@ -334,7 +334,9 @@ def _attributions(found, task, tiles, model, on_test):
     found.numbers["attribution"] = {"methods": list(methods), "errors": len(wrong), "story": []}
     if task.size.extent is not None:
         place = task.directory / "interpretation" / "network"
-        summary = interpretation.interpret_network(model, tiles, place, task.size.extent, progress=task.progress)
+        summary = interpretation.interpret_network(
+            model, tiles, place, task.size.extent, split="val", progress=task.progress
+        )  # not by test tiles, as one may choose a method by it
         checked = summary.get("faithfulness", {})
         verdicts = {method: row["verdict"] for method, row in checked.get("methods", {}).items()}
         found.numbers["attribution"] |= {

@@ -140,7 +140,7 @@ PROFILES = {
     "cpu": Profile(
         extent=Extent(
             images=2_000, layers=4, maximised=8, steps=128, activity_images=1_000, projector_images=1_000, attributed=2,
-            checked=12, smoothgrad_samples=10, channels=16, draws=1, levels=3, silenced=24, silenced_images=300,
+            checked=48, smoothgrad_samples=10, channels=16, draws=1, levels=3, silenced=24, silenced_images=300,
         ),
     ),
     "full": Profile(
@@ -207,6 +207,8 @@ class Task:
             size = {name: value for name, value in size.items() if not name.startswith("vgg16")}
         if part not in CHOOSING:
             del size["precision"]
+        if part != "analysis":
+            del size["extent"]
         asked["profile"] = size
         if part == "analysis":
             names = self.names("random") + self.names("spatial") + self.names("vgg16")
