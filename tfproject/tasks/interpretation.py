@@ -65,7 +65,7 @@ class Extent:
     perplexity: float = 30
     projector_images: int = 2000
     attributed: int = 6
-    checked: int = 24
+    checked: int = 96
     smoothgrad_samples: int = 20
     channels: int | None = 32
     draws: int = 2

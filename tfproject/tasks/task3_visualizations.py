@@ -59,7 +59,7 @@ PROFILES = {
     "cpu": Profile(
         dataclasses.replace(EXTENTS["cpu"], silenced=None),
         vgg16_extent=dataclasses.replace(
-            EXTENTS["cpu"], maximised=8, steps=100, silenced=None, silenced_images=64, checked=16
+            EXTENTS["cpu"], maximised=8, steps=100, silenced=None, silenced_images=64, checked=48
         ),
         head_images=(15_000, 2_000),
     ),
