@@ -117,7 +117,8 @@ def show(*pictures, caption="", alt=""):
         from_file = isinstance(picture, (str, os.PathLike))
         png = pathlib.Path(picture).read_bytes() if from_file else figures.to_png_bytes(picture)
         name = pathlib.Path(picture).stem if from_file else "figure"
-        display(Image(png, format="png", alt=alt or caption or name))
+        picture, form = figures.compact(png)
+        display(Image(picture, format=form, alt=alt or caption or name))
 
 
 def _cell(value, form):

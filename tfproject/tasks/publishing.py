@@ -7,6 +7,7 @@ import pathlib
 import re
 
 from tfproject.files import write_atomically
+from tfproject.report import figures
 from tfproject.training.run import RECORD, Run
 
 EMBEDDED = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
@@ -42,9 +43,14 @@ def usual_precision(runs):
 
 
 def _linked(page, folder):
-    """A page's text with relative addresses in place of embedded figures that lie below the folder."""
+    """A page's text with relative addresses for embedded figures that lie below the folder, and the others compact."""
     places = {_digest(path.read_bytes()): path.relative_to(folder).as_posix() for path in folder.glob("**/*.png")}
-    return EMBEDDED.sub(lambda found: places.get(_digest(base64.b64decode(found[1])), found[0]), page)
+
+    def address(found):
+        png = base64.b64decode(found[1])
+        return places.get(_digest(png)) or figures.address(png)
+
+    return EMBEDDED.sub(address, page)
 
 
 def _digest(content):
