@@ -21,7 +21,7 @@ CLASSES = ("dark", "red", "green")
 WINDOW = 512
 SIDE = 40 * WINDOW
 MOST_BYTES = 1_250_000_000  # of which TensorFlow and what else is imported take half
-ROOM = 500_000_000  # bytes that the process may still ask for when it has loaded TensorFlow and the model
+ROOM = 600_000_000  # bytes that the process may still ask for when it has loaded TensorFlow and the model
 
 MAPPED = """
 import resource, sys
@@ -105,7 +105,7 @@ def test_a_scene_larger_than_the_memory_that_the_process_may_have(tally, tmp_pat
     assert json.loads((tmp_path / "map/map.json").read_text())["areas"][1]["pixels"] == 3 * WINDOW**2
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path):
+def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tally, tmp_path):
     model = colour_model(tmp_path / "colours.keras", 16)
     image = np.random.default_rng(0).integers(0, 256, (3, 170, 90), np.uint8)
     scene = tmp_path / "scene.tif"
@@ -124,7 +124,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "parts/map.json").exists()
-    resumed = map_scene(loaded, scene, tmp_path / "parts", stride=8)
-    assert 0 < resumed.computed < whole.computed
-    for name in FILES:
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    with tally.fault():
+        resumed = map_scene(loaded, scene, tmp_path / "parts", stride=8)
+        assert 0 < resumed.computed < whole.computed
+        for name in FILES:
+            tally.result((tmp_path / "parts" / name).read_bytes(), (tmp_path / "whole" / name).read_bytes(), name)
