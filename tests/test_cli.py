@@ -72,6 +72,8 @@ def test_help_answers_at_once_without_tensorflow():
         (["predict", "{model}", "{tmp}/none.png"], "none.png"),
         (["predict", "{tmp}/text.keras", "{folder}"], "damaged or not a Keras model"),
         (["predict", "{model}", "{folder}", "--csv", "{tmp}/no/such/folder.csv"], "cannot be written"),
+        (["predict", "{model}", "{tmp}/none.png", "--explain", "{tmp}/text.json"], "text.json is no folder"),
+        (["predict", "{model}", "{tmp}/none.png", "--explain", "{tmp}/text.json/a/b"], "text.json is no folder"),
         (["evaluate", "{model}", "--data", "{tmp}/nowhere"], "nowhere"),
         (["evaluate", "{model}", "--data", "cifr10"], "cifar10"),
         (["evaluate", "{model}", "--data", "synthetic-objects"], "knows the classes red, green, blue"),
@@ -225,7 +227,7 @@ def test_the_screen_may_be_named_as_a_file(model, folder, monkeypatch, capfd):
     assert '"abstain_below": null' in capfd.readouterr().out
 
 
-def test_predict_and_map_hand_their_options_on(model, folder, tmp_path, monkeypatch):
+def test_predict_and_map_hand_their_options_on(model, folder, tmp_path, monkeypatch, capsys):
     from tfproject import evaluation, tools
 
     given = {}
@@ -248,6 +250,7 @@ def test_predict_and_map_hand_their_options_on(model, folder, tmp_path, monkeypa
     (saved, paths), options = given["predict"]
     assert len(paths) == 30 and options == {"abstain_below": 0.7, "views": 8} and saved.precision == "mixed_bfloat16"
     assert given["explain"][0] == (saved, predictions, tmp_path / "maps")
+    assert "a.png" in capsys.readouterr().out  # the table, though the heat maps have failed
 
     options = ["--nodata", "-9999", "--value-range", "0", "2750", "--bands", "3", "2", "1", "--views", "2"]
     options += ["--stride", "8", "--batch-size", "5"]

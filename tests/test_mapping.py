@@ -320,6 +320,9 @@ def test_files_of_others_are_not_overwritten(model, tmp_path):
     with pytest.raises(UserError, match="holds map.png, which no map.json tells to be a map's") as error:
         map_scene(model, scene, tmp_path)
     assert one_sentence(error) and (tmp_path / "map.png").read_bytes() == before
+    with pytest.raises(UserError, match="map.png is no folder, which the map's files need") as error:
+        map_scene(model, scene, tmp_path / "map.png")
+    assert one_sentence(error) and (tmp_path / "map.png").read_bytes() == before
 
 
 def test_a_map_whose_writing_was_interrupted_goes_on(model, tmp_path, monkeypatch):

@@ -433,10 +433,12 @@ def test_views_are_the_image_moved_by_a_pixel_and_mirrored():
 
 
 class TestExplaining:
-    def test_a_picture_for_each_image_and_none_overwritten(self, saved, tiles, tmp_path):
+    @pytest.mark.parametrize("method", ["smoothgrad", "layercam"])
+    def test_a_picture_for_each_image_and_none_overwritten(self, saved, tiles, tmp_path, monkeypatch, method):
         from tfproject.interpret.attribution import attribute
         from tfproject.tools import heat_maps
 
+        monkeypatch.setattr(heat_maps, "METHOD", method)
         folder, split = tiles
         (folder / "more").mkdir()
         shutil.copy(folder / "1/01.png", folder / "more/00.png")  # the name of another folder's image
@@ -453,7 +455,7 @@ class TestExplaining:
         tiles_of_0 = [i for i, name in enumerate(predictions.names) if name.startswith(str(folder / "0/"))]
         chosen = predictions.probabilities.argmax(axis=1)
         pixels = np.stack([np.asarray(Image.open(predictions.names[i])) for i in tiles_of_0])
-        heats = attribute(model.model, pixels, chosen[tiles_of_0], "gradcam")["gradcam"]
+        heats = attribute(model.model, pixels, chosen[tiles_of_0], method)[method]
         which = next(i for i, heat in enumerate(heats) if heat.any())
         row, heat = tiles_of_0[which], heats[which]
         sheet = np.asarray(Image.open(written[row])).astype(float)[heat_maps.CAPTION :]

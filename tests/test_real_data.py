@@ -71,6 +71,20 @@ def test_predict_gives_the_classes_of_evaluate_on_the_same_tiles(eurosat, tmp_pa
     assert right == round(scores.accuracy * scores.count)
 
 
+@pytest.mark.parametrize(
+    "format, packages", [("onnx", ("onnx", "tf2onnx", "onnxruntime")), ("tflite", ()), ("savedmodel", ())]
+)
+def test_an_export_says_of_real_tiles_what_keras_says(eurosat, tmp_path, format, packages):
+    from tfproject.tools import export
+
+    for package in packages:
+        pytest.importorskip(package)
+    tiles = eurosat.test.take(range(0, len(eurosat.test), 40))
+    path = tmp_path / f"eurosat{export.FORMATS[format][1]}"
+    done = export.export_model(saved_models.load(MODEL), path, format, tiles.images)
+    assert done.path.exists() and done.images == len(tiles) and done.largest_difference <= export.TOLERANCE
+
+
 def test_a_map_of_a_mosaic_gives_back_the_classes_of_its_tiles(eurosat, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     from tfproject import tools

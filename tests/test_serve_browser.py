@@ -14,7 +14,9 @@ from PIL import Image
 from test_serving import png_of, served
 
 from tfproject.models import saved_models
+from tfproject.report.attribution_figures import METHOD_NAMES
 from tfproject.tools import serving
+from tfproject.tools.heat_maps import METHOD
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser; pip install playwright")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -100,8 +102,16 @@ def test_an_image_chosen_or_dropped_shows_classes_and_heat_map(page, model, hand
     for picture_id, side in (("#seen", 16), ("#heat", 320)):
         assert page.locator(picture_id).evaluate("image => image.complete && image.naturalWidth") == side
     assert page.locator("#heat").evaluate("image => getComputedStyle(image).opacity") == "0.6"
+    said = f"heat map ({METHOD_NAMES[METHOD]}): where the method sees most for {expected(model, image)[0][0]}"
+    assert page.locator("#caption").inner_text().strip() == page.locator("#heat").get_attribute("alt") == said
     page.locator("#strength").fill("10")
     assert page.locator("#heat").evaluate("image => getComputedStyle(image).opacity") == "0.1"
+
+
+def test_where_there_is_no_heat_map_nothing_is_said_of_one(page):
+    answer = {"classes": [{"class": "red", "probability": 1}], "abstains": False, "image": "data:,", "heat_map": None}
+    page.evaluate("answer => show(answer)", answer)
+    assert page.locator("#verdict").is_visible() and page.locator("#caption").is_hidden()
 
 
 def test_what_is_refused_is_said_and_the_next_image_is_answered(page, model):

@@ -20,11 +20,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tfproject.errors import UserError
-from tfproject.interpret.attribution import attribute
+from tfproject.interpret.attribution import CLASS_ACTIVATION_MAPS, attribute
 from tfproject.models import saved_models
-from tfproject.tools import serving
+from tfproject.report.attribution_figures import METHOD_NAMES
+from tfproject.tools import heat_maps, serving
 
 CLASSES = ("red", "green", "<b>blue</b>")
+SHOWN = ("gradients", "smoothgrad", "gradcam", "layercam")  # what heat_maps.METHOD may be
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +110,30 @@ def test_an_image_gets_the_model_s_probabilities_and_heat_map(model, client):
     assert [found["class"] for found in answer["classes"]] == [CLASSES[i] for i in order]
     np.testing.assert_allclose([found["probability"] for found in answer["classes"]], expected[order], atol=1e-5)
     np.testing.assert_array_equal(pixels_of(answer["image"]), image)
-    heat = attribute(model.model, image[None], methods="gradcam")["gradcam"][0]
+    assert answer["abstains"] is False
+
+
+@pytest.mark.parametrize("method", SHOWN)
+def test_the_heat_map_is_that_of_the_method(model, monkeypatch, method):
+    monkeypatch.setattr(heat_maps, "METHOD", method)
+    image, content = picture()
+    answer = serving.explainer(model)(content, 1000)
+    heat = attribute(model.model, image[None], methods=method)[method][0]
     shown = pixels_of(answer["heat_map"]).astype(int)
     # Inferno grows lighter from the least to the most important.
     small = np.asarray(Image.fromarray(shown.sum(axis=2).astype(np.float32)).resize((16, 16), Image.Resampling.BOX))
     assert np.corrcoef(small.ravel(), heat.ravel())[0, 1] > 0.9
-    assert answer["abstains"] is False
+    assert answer["method"] == METHOD_NAMES[method]
+
+
+@pytest.mark.parametrize("method", SHOWN)
+def test_a_network_without_convolutions_has_the_heat_maps_that_need_none(tmp_path, monkeypatch, method):
+    monkeypatch.setattr(heat_maps, "METHOD", method)
+    image = keras.Input((8, 8, 3))
+    network = keras.Model(image, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(image)))
+    dense = saved_models.load(saved_models.save(network, tmp_path / "dense.keras", CLASSES))
+    answer = serving.explainer(dense)(picture()[1], 1000)
+    assert len(answer["classes"]) == 3 and (answer["heat_map"] is None) == (method in CLASS_ACTIVATION_MAPS)
 
 
 def test_another_size_and_kind_is_what_predict_says(model, client, tmp_path):

@@ -316,6 +316,10 @@ def build_parser():
 
 def _check_outputs(arguments):
     """Before hours of computing rather than after: what shall be written has a folder, and takes nothing's place."""
+    if explain := getattr(arguments, "explain", None):
+        there = next(path for path in (explain, *explain.absolute().parents) if os.path.lexists(path))
+        if not there.is_dir():
+            raise UserError(f"No heat maps can be written to {explain}: {there} is no folder; name another.")
     outputs = [*filter(None, (getattr(arguments, name, None) for name in ("csv", "json", "roofline")))]
     if not outputs:
         return
@@ -633,12 +637,14 @@ def _predict(arguments):
         predictions.to_csv(arguments.csv)
     if arguments.json:
         predictions.to_json(arguments.json)
-    if arguments.explain:
-        from tfproject import tools
+    try:
+        if arguments.explain:
+            from tfproject import tools
 
-        tools.explain_files(saved, predictions, arguments.explain)
-    print(predictions.to_text())
-    print(f"{len(paths):,} files in {seconds:.1f} s ({len(paths) / seconds:.0f} files/s)")
+            tools.explain_files(saved, predictions, arguments.explain)
+    finally:  # the table is there whatever becomes of the heat maps
+        print(predictions.to_text())
+        print(f"{len(paths):,} files in {seconds:.1f} s ({len(paths) / seconds:.0f} files/s)")
     if arguments.explain:
         print(f"Heat maps: {arguments.explain}")
     if not len(predictions):

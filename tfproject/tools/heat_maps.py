@@ -11,10 +11,25 @@ from tfproject.data.decoding import UnreadableImage, decode_image, resize
 from tfproject.errors import UserError
 from tfproject.files import write_atomically
 
+# The method of tfproject.interpret.attribution that `predict --explain` and the page show. Layer-CAM weights each place
+# of a channel by itself; Grad-CAM gives a channel one weight, and so also marks where it says nothing of the class.
+METHOD = "layercam"
 PICTURE_SIDE = 320  # pixels of the longer side of a picture
 CAPTION, GAP, TEXT = 44, 8, 13  # pixels: height of the caption, space between the pictures, size of letters
 OPACITY = 0.55  # of the heat map over the image
 BATCH = 16  # images in memory at once, at the network's size
+
+
+def heat_mapper(model):
+    """METHOD of a network: a function from images and classes, as `attribute` takes them, to maps (n, h, w) in 0..1.
+
+    Raises:
+        UserError: if the network cannot be laid open, or has no convolution and METHOD needs one.
+    """
+    from tfproject.interpret.attribution import attributor
+
+    maps = attributor(model, (METHOD,))
+    return lambda images, classes: maps(images, classes)[METHOD]
 
 
 def heat_picture(heat):
@@ -26,7 +41,7 @@ def heat_picture(heat):
 
 
 def explain_files(saved_model, predictions, directory):
-    """Write a PNG for each classified image: the image, and over it where the evidence for its class lies (Grad-CAM).
+    """Write a PNG for each classified image: the image, and over it where METHOD sees most for its class.
 
     A picture is called by its image's path below the folder that all have in common, "forest-1.png" for forest/1.jpg.
     No file is overwritten: a name that is taken gets a number. Memory does not depend on how many images there are.
@@ -40,14 +55,9 @@ def explain_files(saved_model, predictions, directory):
         A list of pathlib.Path, a file for each row of the predictions; None for an image that is gone by now.
 
     Raises:
-        UserError: if the network has no convolution, or a file cannot be written.
-
-    Reference:
-        Selvaraju et al. 2017, Grad-CAM (https://arxiv.org/abs/1610.02391).
+        UserError: as `heat_mapper`, or if a file cannot be written.
     """
-    from tfproject.interpret.attribution import attributor
-
-    heat_of = attributor(saved_model.model, ("gradcam",), batch_size=BATCH)
+    heat_of = heat_mapper(saved_model.model)
     directory = pathlib.Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -70,7 +80,7 @@ def explain_files(saved_model, predictions, directory):
             shown.append(_enlarged(Image.fromarray(image)))
         if not rows:
             continue
-        heats = heat_of(np.stack(seen), classes[rows])["gradcam"]
+        heats = heat_of(np.stack(seen), classes[rows])
         for i, image, heat in zip(rows, shown, heats):
             name = paths[i].relative_to(common)
             probability = f"{names[i]}  {predictions.probabilities[i, classes[i]]:.1%}"

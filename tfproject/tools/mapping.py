@@ -119,6 +119,8 @@ def map_scene(
             map of something else, or other files that have the names of a map's.
     """
     directory = pathlib.Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is no folder, which the map's files need; name another directory.")
     window = saved_model.image_size
     stride = _checked_stride(stride, window)
     class_count = len(saved_model.class_names)

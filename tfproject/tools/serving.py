@@ -1,4 +1,4 @@
-"""A page on which a person drops an image and sees its classes, their probabilities and where the evidence lies."""
+"""A page on which a person drops an image and sees its classes, their probabilities and a heat map."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from PIL import Image
 from tfproject.data.decoding import FORMATS, UnreadableImage, decode_image, pixels_in_memory, resize
 from tfproject.errors import UserError
 from tfproject.evaluation.prediction import threshold
-from tfproject.tools.heat_maps import heat_picture
+from tfproject.tools import heat_maps
 
 MAX_BYTES = 16_000_000
 MAX_PIXELS = 30_000_000
@@ -200,16 +200,17 @@ def explainer(saved_model, abstain_below=0.0):
     """A function from the bytes of an image file, and the most pixels that it may have, to the answer of the page.
 
     The answer: {"classes": [{"class", "probability"}, most probable first], "abstains": bool, "image": what the network
-    sees, "heat_map": Grad-CAM for the most probable class or None}; the pictures are PNG as data: addresses.
+    sees, "heat_map": for the most probable class, or None, "method": the name of `heat_maps.METHOD`}; the pictures are
+    PNG as data: addresses.
     """
     from tfproject.evaluation.prediction import predictor
-    from tfproject.interpret.attribution import attributor
+    from tfproject.report.attribution_figures import METHOD_NAMES
 
     predict = predictor(saved_model.model, saved_model.image_size, 1)
     try:
-        heat = attributor(saved_model.model, ("gradcam",), batch_size=1)
+        heat_of = heat_maps.heat_mapper(saved_model.model)
     except UserError:  # a network without convolutions, or one that cannot be laid open
-        heat = None
+        heat_of = None
     blank = np.zeros((1, *saved_model.image_size, 3), np.uint8)
     predict(blank)  # traced now, not at the first request
 
@@ -222,9 +223,10 @@ def explainer(saved_model, abstain_below=0.0):
             "abstains": bool(probabilities.max() < abstain_below),
             "image": _data_address(Image.fromarray(image[0])),
             "heat_map": None,
+            "method": METHOD_NAMES[heat_maps.METHOD],
         }
-        if heat is not None:
-            answer["heat_map"] = _data_address(heat_picture(heat(image, order[:1])["gradcam"][0]))
+        if heat_of is not None:
+            answer["heat_map"] = _data_address(heat_maps.heat_picture(heat_of(image, order[:1])[0]))
         return answer
 
     return explain

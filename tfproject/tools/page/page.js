@@ -33,10 +33,11 @@ function show(answer) {
   const best = answer.classes[0];
   say("");
   at("verdict").textContent = answer.abstains ? `Not sure; perhaps ${best.class}` : best.class;
-  at("for").textContent = best.class;
   at("seen").src = answer.image;
-  at("heat").hidden = !answer.heat_map;
+  at("heat").hidden = at("caption").hidden = !answer.heat_map;
   at("heat").src = answer.heat_map || "data:,";
+  at("heat").alt = at("shown").textContent =
+    `heat map (${answer.method}): where the method sees most for ${best.class}`;
   at("classes").replaceChildren(...answer.classes.map((found) => {
     const row = document.createElement("tr");
     const name = document.createElement("td");
