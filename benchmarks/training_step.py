@@ -135,18 +135,24 @@ class Contestant:
     """A process that trains when asked to."""
 
     def __init__(self, command, environment=None):
+        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=environment,
-        )  # fmt: skip
-        first = self.process.stdout.readline()
-        if not first:
-            raise SystemExit(f"This did not start: {' '.join(map(str, command))}")
-        self.says = json.loads(first)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
+        )
+        self.says = self._answer()
 
     def ask(self, line):
         print(line, file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
+        return self._answer()
+
+    def _answer(self):
+        answer = self.process.stdout.readline()
+        if answer:
+            return json.loads(answer)
+        self.process.wait()
+        self.errors.seek(0)
+        told = self.errors.read().strip().splitlines() or ["it said nothing"]
+        raise SystemExit(f"This ended before it answered: {' '.join(map(str, self.process.args))}: {told[-1]}")
 
     def close(self):
         self.process.stdin.close()
@@ -203,6 +209,16 @@ def compare(network, arguments):
     }  # fmt: skip
 
 
+def left_out(torch_python, earlier):
+    """What is not measured, a list; where the earlier result (a path) has it, standard error says that it goes."""
+    if torch_python:
+        return []
+    install = "pip install -r benchmarks/requirements.txt"
+    if earlier.exists() and '"torch ' in earlier.read_text():
+        print(f"PyTorch is not there, so {earlier} loses its rows: {install}, or --torch-python.", file=sys.stderr)
+    return [f"PyTorch ({install})"]
+
+
 def _shares(found, name):
     """Of the matrix-product peak, in each round, in percent."""
     return [
@@ -256,7 +272,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
         "--torch-python", default=sys.executable if importlib.util.find_spec("torch") else None,
-        help="interpreter that has PyTorch (default this one, if it has; without, PyTorch is left out)",
+        help="interpreter that has PyTorch (default this one, if it has; without, the page says that PyTorch is left out)",
     )  # fmt: skip
     parser.add_argument("--contestant", nargs=3, metavar=("NAME", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -265,10 +281,12 @@ def main():
         return answer(*CONTESTANTS[name](network, int(batch_size)))
     import machine
 
+    not_measured = left_out(arguments.torch_python, machine.RESULTS / "training_step.json")
     networks = {network: compare(network, arguments) for network in arguments.networks}
     machine.write(
         "training_step",
-        {"batch_size": arguments.batch_size, "steps": arguments.steps, "networks": networks,
+        {"batch_size": arguments.batch_size, "steps": arguments.steps, "not_measured": not_measured,
+         "networks": networks,
          "claims": [row for network, found in networks.items() for row in claims_of(network, found)],
          "machine": machine.describe()},
     )  # fmt: skip
