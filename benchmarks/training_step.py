@@ -272,7 +272,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
         "--torch-python", default=sys.executable if importlib.util.find_spec("torch") else None,
-        help="interpreter that has PyTorch (default this one, if it has; without, the page says that PyTorch is left out)",
+        help="interpreter that has PyTorch (default this one, if it has; without, PyTorch is left out)",
     )  # fmt: skip
     parser.add_argument("--contestant", nargs=3, metavar=("NAME", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
