@@ -37,6 +37,9 @@ def page(results):
     if without:
         listed = ", ".join(f"[`{name}`](results/{name}.json)" for name in without)
         parts.append(f"Measured without a claim about speed: {listed}.\n")
+    for name, result in results.items():
+        if lacking := result.get("not_measured"):
+            parts.append(f"Not measured in [`{name}`](results/{name}.json): {', '.join(lacking)}.\n")
     if missing := not_run(results):
         parts.append(f"Not run yet: {', '.join(missing)}.\n")
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""The networks of training_step.py in PyTorch; a process of it is started there. Needs nothing but PyTorch."""
+"""The networks of training_step.py in PyTorch, a process started there. Needs nothing but PyTorch and NumPy."""
 
 import argparse
 
