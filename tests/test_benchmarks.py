@@ -12,9 +12,14 @@ sys.path.insert(0, str(BENCHMARKS))
 import claims  # noqa: E402
 import growth  # noqa: E402
 import interpret  # noqa: E402
+import precision  # noqa: E402
 import readme  # noqa: E402
 import training_step  # noqa: E402
 import whole_runs  # noqa: E402
+
+from tfproject import training  # noqa: E402
+from tfproject.experiments.experiment import Variation  # noqa: E402
+from tfproject.training.run import Run  # noqa: E402
 
 MACHINE = {
     "processor": {"name": "Abacus", "instructions": []}, "cores": 2, "gpus": [], "packages": {"keras": "3.0"},
@@ -157,6 +162,32 @@ def test_the_course_s_run_goes_on_where_it_stopped(toy_set, tmp_path, monkeypatc
     assert again == (accuracies, seconds)  # nothing was trained
 
 
+def test_both_precisions_train_alike_and_go_on_where_they_stopped(toy_set, tmp_path):
+    recipe = training.Recipe(epochs=1, batch_size=32)
+    variation = Variation("toy", recipe, "toy:network", train_images=60, val_images=30)
+    rows = precision.trained(toy_set, variation, 2, tmp_path)
+    asked = {(run.recipe.precision, run.recipe.seed): run.question for run in map(Run, tmp_path.iterdir())}
+    assert len(asked) == 4
+    assert asked["float32", 1]["data"] == asked["mixed_bfloat16", 1]["data"] != asked["float32", 0]["data"]
+    assert precision.trained(toy_set, variation, 2, tmp_path) == rows  # nothing was trained
+
+
+def test_a_difference_of_precisions_is_shown_only_beyond_its_interval():
+    def told(after):
+        rows = [
+            {"float32": {"val_accuracy": 0.9, "seconds": 20}, "mixed_bfloat16": {"val_accuracy": a, "seconds": 10}}
+            for a in after
+        ]
+        return list(precision.claims_of("toy", rows))
+
+    before, after, difference, seconds = told([0.88, 0.87, 0.89])
+    assert (before["ours"], after["ours"], seconds["ratio"]) == pytest.approx((90, 88, 2))
+    assert difference["ours"] == pytest.approx(-2) and claims.met(difference) is None
+    assert "-2.00 points" in difference["remark"] and "-4.48 to +0.48: not shown to" in difference["remark"]
+    assert ": shown to differ" in told([0.88, 0.879, 0.881])[2]["remark"]
+    assert "too few" in told([0.88])[2]["remark"]
+
+
 def test_the_fastest_is_compared_with_the_fastest_and_float32_with_float32():
     rates = {
         "ours": [200, 200], "ours float32": [100, 100], "keras": [50, 50], "torch eager float32": [80, 80],
@@ -199,7 +230,7 @@ def test_a_contestant_answers_with_seconds(tmp_path):
     contestant.close()
 
 
-@pytest.mark.parametrize("name", ["training_step", "whole_runs", "growth", "start_up", "study", "readme"])
+@pytest.mark.parametrize("name", ["training_step", "whole_runs", "growth", "precision", "start_up", "study", "readme"])
 def test_help_is_there(name):
     shown = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", "--help"], capture_output=True, text=True)
     assert shown.returncode == 0 and "--help" in shown.stdout
