@@ -129,6 +129,15 @@ def test_an_exponent_is_found_again():
     assert growth.exponent(sizes, [0, 1, 2, 3]) is None
 
 
+def test_growth_is_claimed_of_the_two_largest_sizes_where_a_constant_hides_least(monkeypatch):
+    monkeypatch.setattr(growth, "measure", lambda axis, size: {"seconds": 10 + size**2, "memory_mb": 0})
+    found = growth.grown("batch", (1, 2, 10, 100), rounds=2)
+    (time,) = growth.claims_of("batch", found)
+    assert time["ours"] == pytest.approx(1.96, abs=0.01) and not claims.met(time)
+    assert "10 to 100" in time["what"] and time["rounds"] == 2
+    assert found["seconds"]["exponent"] < 1.6
+
+
 def test_seconds_count_to_the_end_of_the_first_epoch_that_reaches_the_goal():
     accuracies, seconds = [0.5, 0.8, 0.7, 0.9], [10, 20, 30, 40]
     assert whole_runs.seconds_to(0.75, accuracies, seconds) == (30, 0.8)
