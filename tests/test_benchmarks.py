@@ -2,6 +2,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import claims  # noqa: E402
+import frozen_prefix  # noqa: E402
 import growth  # noqa: E402
 import interpret  # noqa: E402
 import precision  # noqa: E402
@@ -66,7 +68,7 @@ def test_results_without_claims_of_their_own_are_read_out():
         "training_step_images_per_second": {"float32 plain": 10, "float32 xla": 5}, "waiting_share": [0.01, 0.03, 0.02],
     }  # fmt: skip
     faster, wait = readme.claims_in("input_pipeline", pipeline)
-    assert faster["ratio"] == 3
+    assert faster["ratio"] == 3 and "any angle" in faster["remark"]
     assert wait["ours"] == pytest.approx(2) and claims.met(wait) and "up to 1.0 %" in wait["remark"]  # 1 of 100 ms
     cut = {
         "epochs": 20, "frozen_until": "block5_pool", "precision": "mixed_bfloat16", "trained_in": "mixed_bfloat16",
@@ -85,6 +87,12 @@ def test_results_without_claims_of_their_own_are_read_out():
     assert [row["ratio"] for row in rows] == [2.5, 0.875, 1.5, 0.5, 5, 1.75]
     assert [row["remark"][:7] for row in rows] == ["", "", "", "", "99.75 %", ""]
     assert claims.met(windows) and not claims.met(right)
+    rates["model.predict, same batches"] = {"rounds": [30, 30]}
+    by_waiting, *_ = readme.claims_in("inference", inference)
+    assert claims.met(by_waiting) and "the ratio is 1.17, so that the goal is met by that wait" in by_waiting["remark"]
+    rates["model.predict, tf.data's tuner off"] = {"rounds": [15, 20]}
+    anyway, without, *_ = readme.claims_in("inference", inference)
+    assert anyway["remark"].endswith("tuner off` the ratio is 2.00") and without["target"] is None
     top = {"units": 4_224, "images": 10_000, "seconds": [100, 200], "forward_seconds": [80, 170],
            "peak_memory_mb": 2_500}  # fmt: skip
     alone, seconds, memory = readme.claims_in("interpret_top_samples", top)
@@ -224,6 +232,18 @@ def test_where_float32_is_the_fastest_it_is_compared_once():
     }  # fmt: skip
     keras, share = training_step.claims_of("custom_cnn", found)
     assert keras["ratio"] == 2 and "in float32" in keras["what"] and share["ours"] == 50
+
+
+def test_theirs_is_traced_before_the_clock_starts(toy_set, monkeypatch):
+    import keras
+    import toy
+
+    events = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, batches, **_: events.append(int(batches.cardinality())))
+    clock = types.SimpleNamespace(perf_counter=lambda: events.append("clock") or 0.0)
+    monkeypatch.setattr(frozen_prefix, "time", clock)
+    frozen_prefix.as_keras_does_it(None, toy_set, toy.network, "conv1")
+    assert events == [1, "clock", len(toy_set.train) // frozen_prefix.BATCH, "clock"]
 
 
 def test_a_contestant_answers_with_seconds(tmp_path):
