@@ -87,11 +87,11 @@ def top_samples(axis, value):
     depth = round((value / (UNITS * K)) ** 0.5)
     network = lay_open(models.custom_cnn((16, 16, 3), 10, width=0.5, depth=depth))
     layers = [conv.name for conv in network.convolutions]
-    random, count = np.random.default_rng(0), 2048
+    random, count, before = np.random.default_rng(0), 2048, memory_mb()
     images = random.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
     split = Split(images, np.arange(count) % 10, tuple(map(str, range(count))))
     samples.top_samples(network, split.take(range(64)), k=1, layers=layers)
-    before, start = memory_mb(), time.perf_counter()
+    start = time.perf_counter()
     found = samples.top_samples(network, split, k=depth * K, layers=layers)
     seconds = time.perf_counter() - start
     assert sum(top.indices.size for top in found.values()) == value
