@@ -63,8 +63,8 @@ def train(axis, value):
         batch_size=batch_size, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant",
         precision="float32", jit_compile=False,
     )  # fmt: skip
-    acceleration.compile_for_training(model, recipe, steps)
     random, before = np.random.default_rng(0), memory_mb()
+    acceleration.compile_for_training(model, recipe, steps)
     images = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     split = Split(images, random.integers(given["classes"], size=count), tuple(map(str, range(count))))
     batches = split.training_batches(given["classes"], batch_size, epochs=epochs)
@@ -76,7 +76,7 @@ def train(axis, value):
 
 
 def top_samples(axis, value):
-    """Seconds to find the top k images of every unit of a custom CNN: of twice the depth, twice the units and k."""
+    """Seconds to find the top k images of every unit of a custom CNN; both grow as its depth, value as its square."""
     import numpy as np
 
     from tfproject import models

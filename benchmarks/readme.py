@@ -129,10 +129,10 @@ def _without_wait(rates, name, goal):
                 claim(name, against, "images/s", rates[name], rates[against], rate=True)["ratio"]
                 for against in ("model.predict", other)
             )
-            by_it = ", so that the goal is met by that wait only" if without < goal <= waiting else ""
+            only = ", so that the goal is met only where it waits" if without < goal <= waiting else ""
             return (
                 "`model.predict` makes batches of 32, and at its end waits for tf.data's tuner, up to seconds; against "
-                f"`{other}` the ratio is {without:.2f}{by_it}"
+                f"`{other}` the ratio is {without:.2f}{only}"
             )
     return ""
 
