@@ -20,10 +20,11 @@ test: $(INSTALLED)
 faults: $(INSTALLED)
 	$(BIN)/python -m pytest tests/faults -m ""
 
-# One after the other, as they would disturb each other, on the real image sets. The last one trains for hours, and goes
-# on where it was when it is started again. One that fails, as without its images, does not keep the others from running.
+# One after the other, as they would disturb each other, on the real image sets. The last ones train for long, and go
+# on where they were when they are started again. One that fails, as without its images, does not keep the others from
+# running.
 BENCHMARKS ?= start_up study training_step input_pipeline inference growth training_memory cost_against_profiler \
-	interpret frozen_prefix whole_runs
+	interpret frozen_prefix precision whole_runs
 bench: $(INSTALLED)
 	failed=; \
 	for script in $(BENCHMARKS) readme; do $(BIN)/python benchmarks/$$script.py || failed="$$failed $$script"; done; \

@@ -4,6 +4,7 @@ All see the same tiles, one way after the other, several rounds. `predict` reads
 the decoded images. `map` reads a mosaic of the tiles as a GeoTIFF, a window a tile, and also writes its map.
 `map_overlapping` is the same mosaic at a stride of a quarter window, counted in windows, as `tfproject map` has it
 without a word; which share of the tiles it gets right is told, each judged in its middle, away from the seams.
+`model.predict` lets tf.data's tuner watch its input, and at its end waits for it; how fast it is without is told, too.
 Where the processor has instructions for bfloat16, `predict` and `map` are also measured as `--precision mixed_bfloat16`
 has them, and how many tiles both precisions get right, and see alike, is told.
 """
@@ -82,6 +83,7 @@ def ways(path, split, folder, middles, batch_size):
     saved_model = saved_models.load(path)
     images = split.images.astype(np.float32)
     paths = write_tiles(split.images, folder)
+    untuned = split.batches(32)  # as many as `model.predict` takes
     by_onnx = onnx_runner(saved_model, folder / "model.onnx", batch_size)
     predict = predictor(saved_model.model, saved_model.image_size, batch_size)
 
@@ -104,6 +106,7 @@ def ways(path, split, folder, middles, batch_size):
         "model.predict, same batches": lambda: (
             len(images), saved_model.model.predict(images, batch_size=batch_size, verbose=0)
         ),
+        "model.predict, tf.data's tuner off": lambda: (len(images), saved_model.model.predict(untuned, verbose=0)),
         "onnxruntime": lambda: (len(images), by_onnx(images)),
         "predictor on arrays": lambda: (len(images), arrays()),
     }  # fmt: skip

@@ -2,8 +2,9 @@
 
 Ours keeps the decoded images in memory and augments a batch at a time; Keras' reads the JPEG files of
 `image_dataset_from_directory` every epoch and augments with Random* layers, in a process with TensorFlow's own threads.
-Same images, same batch size, like augmentation (flips, quarter turns, shifts by up to four pixels), in turn, several
-times. How long training waits for its next batch, in the recipe's own augmentation, is told by TensorFlow's profiler.
+Same images, same batch size, like augmentation (flips, turns, shifts by up to four pixels), in turn, several times.
+Ours turns by quarters, Keras' layer by any angle up to a quarter, for which it interpolates. How long training waits
+for its next batch, in the recipe's own augmentation, is told by TensorFlow's profiler.
 """
 
 import argparse

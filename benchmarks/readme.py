@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 
+import numpy as np
 from claims import claim, measure, met
 
 HERE = pathlib.Path(__file__).parent
@@ -86,7 +87,8 @@ def claims_in(name, result):
 def _input_pipeline(result):
     rates = result["images_per_second"]
     against = "Keras' pipeline from JPEG files"
-    yield claim("input pipeline", against, "images/s", rates["ours"], rates["keras"], rate=True)
+    remark = "Keras' layer turns by any angle up to a quarter turn and interpolates, ours makes quarter turns alone"
+    yield claim("input pipeline", against, "images/s", rates["ours"], rates["keras"], rate=True, remark=remark)
     as_trained = rates.get("ours as trained", rates["ours"])
     making = 100 * max(result["training_step_images_per_second"].values()) / min(as_trained)
     remark = f"making the batches takes up to {making:.1f} % of the fastest training step's time, beside it"
@@ -112,22 +114,40 @@ def _frozen_prefix(result):
 
 def _top_samples(result):
     what = f"top images of {result['units']:,} units, {result['images']:,} images"
-    ratio = result["forward_seconds"] / result["seconds"]
-    yield _single(what, "the forward pass alone", "s", result["seconds"], result["forward_seconds"], ratio, None)
-    yield measure(f"{what}: time", "s", [result["seconds"]], target=900, at_most=True)
+    # A number where it was measured once.
+    ours, alone = (np.atleast_1d(result[name]).tolist() for name in ("seconds", "forward_seconds"))
+    yield claim(what, "the forward pass alone", "s", ours, alone)
+    yield measure(f"{what}: time", "s", ours, target=900, at_most=True)
     yield measure(f"{what}: peak memory", "MB", [result["peak_memory_mb"]], target=2_000, at_most=True)
 
 
+WITHOUT_WAIT = ("model.predict, tf.data's tuner off", "model.predict, same batches")
+
+
+def _without_wait(rates, name, goal):
+    """Why `model.predict` is slow, and whether the goal is met against one without that; "" if none was measured."""
+    for other in WITHOUT_WAIT:
+        if other in rates:
+            waiting, without = (
+                claim(name, against, "images/s", rates[name], rates[against], rate=True)["ratio"]
+                for against in ("model.predict", other)
+            )
+            only = ", so that the goal is met only where it waits" if without < goal <= waiting else ""
+            return (
+                "`model.predict` makes batches of 32, and at its end waits for tf.data's tuner, up to seconds; against "
+                f"`{other}` the ratio is {without:.2f}{only}"
+            )
+    return ""
+
+
 def _inference(result):
-    rates = {name: row["rounds"] for name, row in result["images_per_second"].items()}
+    rates, goal = {name: row["rounds"] for name, row in result["images_per_second"].items()}, 1.5
     for name in rates:
         if name.split(" in ")[0] in ("predict", "map"):
             alike = result.get("tiles_seen_as_in_float32", {}).get(name, 1)
             remark = f"{100 * alike:.2f} % of the tiles get the class that they get in float32" if alike < 1 else ""
-            if "model.predict, same batches" in rates:
-                waits = "`model.predict` makes batches of 32, and at its end waits for tf.data's tuner, up to seconds"
-                remark = f"{remark}; {waits}" if remark else waits
-            others = {"model.predict": 1.5, "model.predict, same batches": None, "onnxruntime": None}
+            remark = "; ".join(filter(None, (remark, _without_wait(rates, name, goal))))
+            others = {"model.predict": goal, **dict.fromkeys(WITHOUT_WAIT), "onnxruntime": None}
             for against, target in others.items():
                 if against in rates:
                     yield claim(
@@ -147,13 +167,6 @@ READ_OUT = {
     "inference": _inference,
     "input_pipeline": _input_pipeline, "frozen_prefix": _frozen_prefix, "interpret_top_samples": _top_samples,
 }  # fmt: skip
-
-
-def _single(what, against, unit, ours, theirs, ratio, target):
-    return {
-        "what": what, "against": against, "unit": unit, "ours": ours, "theirs": theirs, "ratio": ratio,
-        "lowest": ratio, "highest": ratio, "rounds": 1, "target": target, "remark": "",
-    }  # fmt: skip
 
 
 def line(name, row):

@@ -3,6 +3,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,12 +12,18 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import claims  # noqa: E402
+import frozen_prefix  # noqa: E402
 import growth  # noqa: E402
 import interpret  # noqa: E402
+import precision  # noqa: E402
 import readme  # noqa: E402
 import start_up  # noqa: E402
 import training_step  # noqa: E402
 import whole_runs  # noqa: E402
+
+from tfproject import training  # noqa: E402
+from tfproject.experiments.experiment import Variation  # noqa: E402
+from tfproject.training.run import Run  # noqa: E402
 
 MACHINE = {
     "processor": {"name": "Abacus", "instructions": []}, "cores": 2, "gpus": [], "packages": {"keras": "3.0"},
@@ -64,7 +71,7 @@ def test_results_without_claims_of_their_own_are_read_out():
         "training_step_images_per_second": {"float32 plain": 10, "float32 xla": 5}, "waiting_share": [0.01, 0.03, 0.02],
     }  # fmt: skip
     faster, wait = readme.claims_in("input_pipeline", pipeline)
-    assert faster["ratio"] == 3
+    assert faster["ratio"] == 3 and "any angle" in faster["remark"]
     assert wait["ours"] == pytest.approx(2) and claims.met(wait) and "up to 1.0 %" in wait["remark"]  # 1 of 100 ms
     cut = {
         "epochs": 20, "frozen_until": "block5_pool", "precision": "mixed_bfloat16", "trained_in": "mixed_bfloat16",
@@ -83,9 +90,19 @@ def test_results_without_claims_of_their_own_are_read_out():
     assert [row["ratio"] for row in rows] == [2.5, 0.875, 1.5, 0.5, 5, 1.75]
     assert [row["remark"][:7] for row in rows] == ["", "", "", "", "99.75 %", ""]
     assert claims.met(windows) and not claims.met(right)
-    top = {"units": 4_224, "images": 10_000, "seconds": 100, "forward_seconds": 80, "peak_memory_mb": 2_500}
-    _, seconds, memory = readme.claims_in("interpret_top_samples", top)
+    rates["model.predict, same batches"] = {"rounds": [30, 30]}
+    by_waiting, *_ = readme.claims_in("inference", inference)
+    assert claims.met(by_waiting) and "the ratio is 1.17, so that the goal is met only where" in by_waiting["remark"]
+    rates["model.predict, tf.data's tuner off"] = {"rounds": [15, 20]}
+    anyway, without, *_ = readme.claims_in("inference", inference)
+    assert anyway["remark"].endswith("tuner off` the ratio is 2.00") and without["target"] is None
+    top = {"units": 4_224, "images": 10_000, "seconds": [100, 200], "forward_seconds": [80, 170],
+           "peak_memory_mb": 2_500}  # fmt: skip
+    alone, seconds, memory = readme.claims_in("interpret_top_samples", top)
+    assert (alone["lowest"], alone["highest"]) == (0.8, 0.85)
     assert claims.met(seconds) and not claims.met(memory)
+    alone, *_ = readme.claims_in("interpret_top_samples", top | {"seconds": 100, "forward_seconds": 80})
+    assert alone["ratio"] == 0.8 and alone["rounds"] == 1
 
 
 def test_looking_into_a_network_is_compared_round_by_round():
@@ -94,17 +111,19 @@ def test_looking_into_a_network_is_compared_round_by_round():
            "scikit_learn": {"seconds": [30, 50], "trustworthiness": [0.95, 0.95]}}  # fmt: skip
     faster, seconds, trust = interpret.tsne_claims(row)
     assert (faster["lowest"], faster["highest"]) == (2.5, 3) and claims.met(faster)
-    assert claims.met(seconds) and not claims.met(trust)
+    assert claims.met(seconds) and not claims.met(trust) and "750 iterations" in faster["remark"]
     together = "gradcam, gradcam++ and layercam"
     ours = {name: {"images": 4, "seconds": [1, 1], "times_its_arithmetic": [1.2, 1.2]}
             for name in ("gradcam", together)}  # fmt: skip
-    ours["scorecam"] = {"images": 2, "seconds": [8], "times_its_arithmetic": [1.6]}
+    ours["scorecam"] = {"images": 2, "seconds": [8], "times_its_arithmetic": [1.6], "passes_an_image": 11.0}
     theirs = {name: {"images": 4, "seconds": [2, 3]} for name in interpret.SHARED}
     theirs["scorecam"] = {"images": 1, "seconds": [8]}
     alone, shared, once, slowest = interpret.attribution_claims(ours, theirs)
     assert (alone["lowest"], alone["highest"], alone["ours"]) == (2, 3, 0.25)
     assert (shared["lowest"], shared["highest"], shared["target"]) == (6, 9, 3)
-    assert once["ratio"] == 2 and once["rounds"] == 1
+    assert once["ratio"] == 2 and once["rounds"] == 1 and not claims.met(once)
+    assert "11 forward passes" in once["remark"] and "allows 3.20 times" in once["remark"]
+    assert alone["target"] == 3
     assert "scorecam" in slowest["what"] and not claims.met(slowest)
 
 
@@ -119,6 +138,15 @@ def test_an_exponent_is_found_again():
     sizes = [1, 2, 4, 8]
     assert growth.exponent(sizes, [3 * s**1.5 for s in sizes]) == pytest.approx(1.5)
     assert growth.exponent(sizes, [0, 1, 2, 3]) is None
+
+
+def test_growth_is_claimed_of_the_two_largest_sizes_where_a_constant_hides_least(monkeypatch):
+    monkeypatch.setattr(growth, "measure", lambda axis, size: {"seconds": 10 + size**2, "memory_mb": 0})
+    found = growth.grown("batch", (1, 2, 10, 100), rounds=2)
+    (time,) = growth.claims_of("batch", found)
+    assert time["ours"] == pytest.approx(1.96, abs=0.01) and not claims.met(time)
+    assert "10 to 100" in time["what"] and time["rounds"] == 2
+    assert found["seconds"]["exponent"] < 1.6
 
 
 def test_seconds_count_to_the_end_of_the_first_epoch_that_reaches_the_goal():
@@ -154,6 +182,31 @@ def test_the_course_s_run_goes_on_where_it_stopped(toy_set, tmp_path, monkeypatc
     assert again == (accuracies, seconds)  # nothing was trained
 
 
+def test_both_precisions_train_alike_and_go_on_where_they_stopped(toy_set, tmp_path):
+    recipe = training.Recipe(epochs=1, batch_size=32)
+    variation = Variation("toy", recipe, "toy:network", train_images=60, val_images=30)
+    rows = precision.trained(toy_set, variation, 1, tmp_path)
+    asked = {run.recipe.precision: run.question for run in map(Run, tmp_path.iterdir())}
+    assert asked["float32"]["data"] == asked["mixed_bfloat16"]["data"]
+    assert precision.trained(toy_set, variation, 1, tmp_path) == rows  # nothing was trained
+
+
+def test_a_difference_of_precisions_is_shown_only_beyond_its_interval():
+    def told(after):
+        rows = [
+            {"float32": {"val_accuracy": 0.9, "seconds": 20}, "mixed_bfloat16": {"val_accuracy": a, "seconds": 10}}
+            for a in after
+        ]
+        return list(precision.claims_of("toy", rows))
+
+    before, after, difference, seconds = told([0.88, 0.87, 0.89])
+    assert (before["ours"], after["ours"], seconds["ratio"]) == pytest.approx((90, 88, 2))
+    assert difference["ours"] == pytest.approx(-2) and claims.met(difference) is None
+    assert "-2.00 points" in difference["remark"] and "-4.48 to +0.48: not shown to" in difference["remark"]
+    assert ": shown to differ" in told([0.88, 0.879, 0.881])[2]["remark"]
+    assert "too few" in told([0.88])[2]["remark"]
+
+
 def test_the_fastest_is_compared_with_the_fastest_and_float32_with_float32():
     rates = {
         "ours": [200, 200], "ours float32": [100, 100], "keras": [50, 50], "torch eager float32": [80, 80],
@@ -187,6 +240,18 @@ def test_where_float32_is_the_fastest_it_is_compared_once():
     }  # fmt: skip
     keras, share = training_step.claims_of("custom_cnn", found)
     assert keras["ratio"] == 2 and "in float32" in keras["what"] and share["ours"] == 50
+
+
+def test_theirs_is_traced_before_the_clock_starts(toy_set, monkeypatch):
+    import keras
+    import toy
+
+    events = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, batches, **_: events.append(int(batches.cardinality())))
+    clock = types.SimpleNamespace(perf_counter=lambda: events.append("clock") or 0.0)
+    monkeypatch.setattr(frozen_prefix, "time", clock)
+    frozen_prefix.as_keras_does_it(None, toy_set, toy.network, "conv1")
+    assert events == [1, "clock", len(toy_set.train) // frozen_prefix.BATCH, "clock"]
 
 
 def test_a_contestant_answers_with_seconds(tmp_path):
@@ -243,7 +308,7 @@ def test_make_bench_goes_on_after_a_failure_and_names_it(tmp_path):
     assert made.returncode and "These benchmarks failed: bad\n" in made.stderr
 
 
-@pytest.mark.parametrize("name", ["training_step", "whole_runs", "growth", "start_up", "study", "readme"])
+@pytest.mark.parametrize("name", ["training_step", "whole_runs", "growth", "precision", "start_up", "study", "readme"])
 def test_help_is_there(name):
     shown = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", "--help"], capture_output=True, text=True)
     assert shown.returncode == 0 and "--help" in shown.stdout
