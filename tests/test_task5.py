@@ -225,6 +225,7 @@ def test_its_page_has_all_sections_and_says_what_is_missing(finished):
 
 
 def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
+    from tfproject.evaluation import calibration
     from tfproject.models import saved_models
 
     directory, early, _ = finished
@@ -244,6 +245,15 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
         saved = saved_models.load(early / "saved_models" / f"{kind}.keras")
         assert saved.class_names == ("red", "green", "blue") and set(saved.card["scores"]) >= {"test", "test_8_views"}
         assert any("sure than it is right" in limit for limit in saved.card["limits"])  # which the analysis found
+    one_view = whole["parts"]["analysis"]["one_view"]
+    for kind, name in task5.SAVED_AS.items():  # of 99 % right answers, on validation and with one view
+        card = json.loads((early / "saved_models" / f"{name}.json").read_text())
+        with np.load(directory / "runs" / f"{kind}-seed0" / "predictions.npz") as file:
+            wanted = calibration.choose_threshold(file["validation"], tiles().val.labels, 0.99)
+            sure, right = file["test"].max(1).mean(), np.mean(file["test"].argmax(1) == tiles().test.labels)
+        assert card["abstain_below"] == wanted
+        assert one_view[kind]["calibration"]["confidence"]["before"] == pytest.approx(sure, abs=1e-4)
+        assert one_view[kind]["calibration"]["right"]["share"] == right
     with pytest.raises(UserError, match="no finished part"):
         task5.publish(tmp_path / "nowhere", tmp_path)
 
@@ -255,6 +265,14 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
     again = task5.run_task("toy", "small", tmp_path / "again", reuse=early, progress=False)
     assert json.loads((again.parent / "metrics.json").read_text()) == whole
     assert again.read_text() == (directory / "report.html").read_text()
+    with monkeypatch.context() as patch:  # what is found anew stands instead of what the published card had
+        patch.setattr(task5_page, "limits_found", lambda kind, parts: [f"Other words of {kind}."])
+        patch.setattr(task5_page, "abstain_below", lambda kind, parts: None)
+        task5.publish(again.parent, tmp_path / "reworded")
+    for kind, name in task5.SAVED_AS.items():
+        card = json.loads((tmp_path / "reworded" / "saved_models" / f"{name}.json").read_text())
+        assert card["limits"] == [*task5.LIMITS, task5.SPLIT_LIMITS[kind], f"Other words of {kind}."]
+        assert card["abstain_below"] is None
     for path in (tmp_path / "again" / "parts").iterdir():  # without them the runs are taken, where nothing trains
         path.unlink()
     (tmp_path / "runs-alone").mkdir()
@@ -330,6 +348,26 @@ def test_what_a_region_costs_is_said_as_far_as_it_is_shown():
     assert "is not shown" in task5_page.spatial_words(found)
     found["difference"] = {"difference": -0.05, "low": -0.06, "high": -0.04}
     assert "does better" in task5_page.spatial_words(found)
+
+
+def test_a_card_tells_both_splits_and_how_sure_the_network_is_with_one_view():
+    share = {"share": 0.91, "low": 0.9, "high": 0.92, "hits": 91, "count": 100}
+    classes = [{"class": name, "spatial_recall": share | {"share": own}} for name, own in (("a", 0.9), ("b", 0.6))]
+    calibrated = {"temperature": 0.7, "before": 0.06, "after": 0.03, "right": share,
+                  "confidence": {"before": 0.86, "after": 0.94}}  # fmt: skip
+    row = {"wanted": 0.99, "threshold": 0.8, "test": {"coverage": share | {"share": 0.44}, "accuracy": share}}
+    one = {"calibration": calibrated, "abstention": [row | {"wanted": 0.999}, row]}
+    drop = {"views": 8, "classes": classes, "accuracy": {"random": share | {"share": 0.98}, "spatial": share}}
+    parts = {"analysis": {"one_view": {"spatial": one}, "drop": drop}}
+    limits = list(task5_page.limits_found("spatial", parts))
+    assert "gets 91.0% right instead of the 98.0%" in limits[0] and "b, its worst class, 60.0%" in limits[0]
+    assert "With one view" in limits[1] and "says 86.0% on average without" in limits[1]
+    assert limits[1].endswith(": not sure enough without, too sure with it.")
+    assert "below a probability of 0.800" in limits[2] and "it answers 44.00%" in limits[2]
+    assert task5_page.abstain_below("spatial", parts) == 0.8
+    calibrated["confidence"]["after"] = 0.915  # within the interval of the accuracy
+    assert "too sure" not in list(task5_page.limits_found("spatial", parts))[1]
+    assert list(task5_page.limits_found("spatial", {})) == [] and task5_page.abstain_below("spatial", {}) is None
 
 
 def test_colour_shift_is_found_where_it_was_made():

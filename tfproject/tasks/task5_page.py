@@ -64,6 +64,7 @@ def write(task):
 
 
 DROP_FIGURE = "analysis-random-to-spatial"
+ANSWERED_RIGHT = 0.99  # the share of its answers for which a saved model abstains from the others
 # By the beginning of their files' names; what stands nowhere goes to the part's last section, as do its tables.
 FIGURES = {
     "Clusters and outliers": ("analysis-clusters", "analysis-outliers"),
@@ -467,7 +468,7 @@ def _analysis(found, heading):
         f"Of the random split, {views}; the interval of the accuracy is Wilson's, those of kappa and macro F1 come "
         "from a bootstrap over the test tiles. What follows is of the first run on the random split, with the same "
         "views; robustness and the maps of attribution are of one view.",), table=(head, *table))  # fmt: skip
-    words = (*_calibration_words(found), *_spatial_calibration_words(found.get("spatial")))
+    words = (*_calibration_words(found), *_spatial_calibration_words(found))
     yield page.Section("Calibration, and when it may abstain", text=words)
     yield page.Section("The hardest classes, and why", text=tuple(_confusion_words(found)))
     yield page.Section("Doubtful labels", text=(_noise_words(found["label_noise"]),))
@@ -510,9 +511,9 @@ def _calibration_words(found):
     sure = "about as sure as" if 0.995 <= scaled["temperature"] < 1.005 else sure
     _, low, high = scaled["change"]["calibration_error"]
     yield (
-        f"The temperature fitted on validation is {scaled['temperature']:.2f}: the network is {sure} it is right. The "
-        f"calibration error on test is {before:.4f} before and {after:.4f} after (95 % interval of the change "
-        f"{low:+.4f} to {high:+.4f})."
+        f"With {_views(found['views'])} the temperature fitted on validation is {scaled['temperature']:.2f}: the "
+        f"network is {sure} it is right. The calibration error on test is {before:.4f} before and {after:.4f} after "
+        f"(95 % interval of the change {low:+.4f} to {high:+.4f})."
     )
     least = [row for row in scaled["after"]["reliability"][:-1] if row["count"]]
     count = sum(row["count"] for row in least)
@@ -523,36 +524,69 @@ def _calibration_words(found):
             f"of {least[-1]['high']:.2f} it says {said:.1%} on average and is right for {right:.1%}."
         )
     for row in found["abstention"]:
-        yield _abstention_words(row, "confidence before scaling")
+        yield _abstention_words(row, found["views"])
+    yield from _one_view_words(found, "random")
     yield (
         f"The mean share of errors over all coverages (AURC) is {curve['aurc']:.5f}; {curve['best_aurc']:.5f} would be "
         "the least with so many errors."
     )
 
 
-def _abstention_words(row, confidence):
+def _one_view_words(found, kind):
+    """The same with one view, if that is not told already: a model's card and the tool go by it."""
+    one = found.get("one_view", {}).get(kind)
+    if one and found["views"] != 1:
+        scaled, row = one["calibration"], _advised(one)
+        yield (
+            "With one view, as the tool takes it unless told otherwise, the temperature is "
+            f"{scaled['temperature']:.2f} and the calibration error on test {scaled['before']:.4f} before and "
+            f"{scaled['after']:.4f} after. {_abstention_words(row, 1)}"
+        )
+
+
+def _advised(sureness):
+    """The row of the abstention table whose threshold is written into a model's card."""
+    return next(row for row in sureness["abstention"] if row["wanted"] == ANSWERED_RIGHT)
+
+
+def _abstention_words(row, views):
     if row["threshold"] is None:
-        return f"No threshold gives {row['wanted']:.1%} on validation."
+        return f"No threshold gives {row['wanted']:.1%} on validation with {_views(views)}."
     right = row["test"]["accuracy"]
     reached = "" if right["share"] is None or right["share"] >= row["wanted"] else ", fewer than wanted"
     return (
-        f"To be right in {row['wanted']:.1%} of the answers, chosen on validation, it answers from a {confidence} of "
-        f"{row['threshold']:.3f}: on test {_share(row['test']['coverage'])} of the tiles, of which {_share(right)} are "
-        f"right{reached}."
+        f"To be right in {row['wanted']:.1%} of the answers, chosen on validation with {_views(views)}, it answers "
+        f"from a confidence before scaling of {row['threshold']:.3f}: on test {_share(row['test']['coverage'])} of the "
+        f"tiles, of which {_share(right)} are right{reached}."
     )
 
 
 def _spatial_calibration_words(found):
     """The same of the spatial split's network, whose validation tiles lie elsewhere than its test tiles."""
-    if not found:
+    if "spatial" not in found:
         return
-    scaled = found["calibration"]
+    scaled = found["spatial"]["calibration"]
     yield (
-        f"In a region never seen: the spatial split's network has a temperature of {scaled['temperature']:.2f} on its "
-        f"validation tiles, and a calibration error on test of {scaled['before']:.4f} before and {scaled['after']:.4f} "
-        "after."
+        f"In a region never seen, with {_views(found['views'])}: the spatial split's network has a temperature of "
+        f"{scaled['temperature']:.2f} on its validation tiles, and a calibration error on test of "
+        f"{scaled['before']:.4f} before and {scaled['after']:.4f} after.{_too_sure_words(scaled)}"
     )
-    yield from (_abstention_words(row, "confidence") for row in found["abstention"])
+    yield from (_abstention_words(row, found["views"]) for row in found["spatial"]["abstention"])
+    yield from _one_view_words(found, "spatial")
+
+
+def _too_sure_words(scaled):
+    """How sure a network is on its test before and after scaling, and how often it is right."""
+    if "confidence" not in scaled:  # as it was kept before
+        return ""
+    before, after = (scaled["confidence"][kind] for kind in ("before", "after"))
+    right, turned = scaled["right"], ""
+    if before < right["low"] and right["high"] < after:
+        turned = ": not sure enough without, too sure with it"
+    return (
+        f" On test it says {before:.1%} on average without that temperature and {after:.1%} with it, and is right for "
+        f"{_share(right)}{turned}."
+    )
 
 
 def _confusion_words(found):
@@ -720,28 +754,46 @@ def limits_found(kind, parts):
     found = parts.get("analysis")
     if not found:
         return
-    drop = found.get("drop")
-    if kind == "random" and drop:
+    if drop := found.get("drop"):
         worst = min((row for row in drop["classes"] if row["spatial_recall"]["count"]),
                     key=lambda row: row["spatial_recall"]["share"])  # fmt: skip
+        random, spatial = (f"{drop['accuracy'][kind]['share']:.1%}" for kind in ("random", "spatial"))
+        which = "a network of the same recipe" if kind == "random" else "the spatial split's network"
         yield (
-            "In a part of Europe that its training had not, a network of the same recipe gets "
-            f"{drop['accuracy']['spatial']['share']:.1%} right instead of {drop['accuracy']['random']['share']:.1%}, "
-            f"of {worst['class']} {worst['spatial_recall']['share']:.1%}."
+            f"In a part of Europe that its training had not, {which} gets {spatial} right instead of the {random} "
+            f"under a random split, and of {worst['class']}, its worst class, {worst['spatial_recall']['share']:.1%} "
+            f"(one run each, {_views(drop['views'])})."
         )
-    scaled = found["calibration"] if kind == "random" else found.get("spatial", {}).get("calibration")
-    if scaled:
+    if one := found.get("one_view", {}).get(kind):
+        scaled, row = one["calibration"], _advised(one)
         sure = "less" if scaled["temperature"] < 1 else "more"
         yield (
-            f"It is {sure} sure than it is right: its probabilities are those of a temperature of 1, and "
-            f"{scaled['temperature']:.2f} fits validation."
+            f"With one view, the {kind} split's network is {sure} sure than it is right on validation: its "
+            f"probabilities are those of a temperature of 1, and {scaled['temperature']:.2f} fits there."
+            f"{_too_sure_words(scaled)}"
         )
+        if row["threshold"] is not None:
+            answered, right = (_share(row["test"][name]) for name in ("coverage", "accuracy"))
+            yield (
+                f"Unless told otherwise, the {kind} split's network abstains below a probability of "
+                f"{row['threshold']:.3f}, chosen on validation with one view for {row['wanted']:.0%} of its answers to "
+                f"be right: of its test tiles it answers {answered}, and of these answers {right} are right."
+            )
     if kind == "random":
         mild = sorted((row for row in found["robustness"] if row["severity"] == 1), key=lambda row: row["accuracy"])
-        yield "Of test tiles made worse, at the lowest strength tried, it gets right: " + "; ".join(
+        yield (
+            "Of test tiles made worse, at the lowest strength tried and with one view, the random split's network gets "
+            "right: "
+        ) + "; ".join(
             f"{row['accuracy']:.1%} under {name} ({found['corruptions'][name]}: {row['strength']:g})"
             for row in mild[:3] for name in (row["corruption"],)
-        ) + "."
+        ) + "."  # fmt: skip
+
+
+def abstain_below(kind, parts):
+    """The probability below which the model of a split, "random" or "spatial", shall abstain; None if not known."""
+    one = parts.get("analysis", {}).get("one_view", {}).get(kind)
+    return _advised(one)["threshold"] if one else None
 
 
 def _extensions(parts):
