@@ -370,6 +370,48 @@ def test_a_card_tells_both_splits_and_how_sure_the_network_is_with_one_view():
     assert list(task5_page.limits_found("spatial", {})) == [] and task5_page.abstain_below("spatial", {}) is None
 
 
+def test_that_it_is_not_harder_tiles_is_said_only_where_it_is_shown():
+    share = {"share": 0.9, "low": 0.8, "high": 1.0, "count": 100}
+    same = {"random": share, "spatial": share, "difference": {"difference": 0.08, "low": 0.06, "high": 0.1},
+            "classes": [{"class": "a", "count": 100, "random": 90, "spatial": 82}]}  # fmt: skip
+    drop = {"same_tiles": same, "training_tiles": {"random": 18_900, "spatial": 16_200}}
+    (shown,) = task5_page._same_tiles_words(drop, places=True)
+    assert "it is not harder test tiles; the training tiles lie elsewhere and are 14% fewer. Most lose a" in shown
+    same["difference"]["low"] = -0.01
+    (open_,) = task5_page._same_tiles_words(drop, places=True)
+    assert "paired. Most lose a" in open_
+
+
+def test_which_maps_pass_their_checks_is_said_for_all_methods_and_among_the_limits():
+    found = {"story": [], "checked_images": 12, "methods": ["gradients", "gradcam"],
+             "verdicts": {"gradients": "left open", "gradcam": "left open", "scorecam": "passes"}}  # fmt: skip
+    noise = {"share": {"hits": 0}}
+
+    def told():
+        parts = {"analysis": {"attribution": found, "label_noise": noise}}
+        return " ".join(task5_page._attribution_words(found)), " ".join(task5_page._limits(parts).text)
+
+    words, limits = told()
+    assert "gradients and gradcam (left open); scorecam (passes). None of the maps below passes" in words
+    assert "by the maps of scorecam alone" in limits
+    found["verdicts"] = {"gradients": "passes", "gradcam": "left open"}
+    assert "Of the maps below those of gradients pass all" in told()[0]
+    found["verdicts"]["gradients"] = "left open"
+    assert "is not shown by any of the 2 methods" in told()[1]
+
+
+def test_a_step_that_is_not_shown_to_gain_does_not_back_its_choice():
+    row = {"step": "+ residual network", "gain": 0.04, "gain_low": -0.07, "gain_high": 0.16}
+    assert "+4.00 points (-7.00 to +16.00)" in next(task5_page._unbacked([row]))
+    assert not list(task5_page._unbacked([row | {"gain_low": 0.01}]))
+
+
+def test_minutes_say_what_they_leave_out():
+    frozen = {"recipe": {"frozen_until": "block3_pool"}, "earlier": []}
+    assert task5_page.minutes_lack(frozen) == ", without the passes through its frozen layers"
+    assert task5_page.minutes_lack({"recipe": {"frozen_until": None}, "earlier": [{}]}) == ""
+
+
 def test_colour_shift_is_found_where_it_was_made():
     drawn, random = tiles(), np.random.default_rng(1)
     images = np.clip(random.normal(100, 10, (400, 1, 1, 3)) + np.zeros((1, 8, 8, 1)), 0, 255).round().astype(np.uint8)
