@@ -178,7 +178,7 @@ def write_task5(results, random_alone=False):
         metrics["parts"]["spatial"] = final([0.9])
         metrics["parts"]["random"]["figures"] = [["figures/steps-accuracy.png", "Steps."]]
         metrics["parts"]["analysis"] = {
-            "figures": [], "robustness": [], "label_noise": {"share": share(3, 300)},
+            "views": 8, "figures": [], "robustness": [], "label_noise": {"share": share(3, 300)},
             "calibration": {"temperature": 0.7, "before": {"calibration_error": 0.09},
                             "after": {"calibration_error": 0.01}},
             "drop": {"views": 8, "difference": difference_of_shares(share(294, 300), share(270, 300))},

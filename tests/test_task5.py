@@ -228,6 +228,7 @@ def test_its_page_has_all_sections_and_says_what_is_missing(finished):
 
 
 def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
+    from tfproject.evaluation import calibration
     from tfproject.models import saved_models
 
     directory, early, _ = finished
@@ -247,6 +248,15 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
         saved = saved_models.load(early / "saved_models" / f"{kind}.keras")
         assert saved.class_names == ("red", "green", "blue") and set(saved.card["scores"]) >= {"test", "test_8_views"}
         assert any("sure than it is right" in limit for limit in saved.card["limits"])  # which the analysis found
+    one_view = whole["parts"]["analysis"]["one_view"]
+    for kind, name in task5.SAVED_AS.items():  # of 99 % right answers, on validation and with one view
+        card = json.loads((early / "saved_models" / f"{name}.json").read_text())
+        with np.load(directory / "runs" / f"{kind}-seed0" / "predictions.npz") as file:
+            wanted = calibration.choose_threshold(file["validation"], tiles().val.labels, 0.99)
+            sure, right = file["test"].max(1).mean(), np.mean(file["test"].argmax(1) == tiles().test.labels)
+        assert card["abstain_below"] == wanted
+        assert one_view[kind]["calibration"]["confidence"]["before"] == pytest.approx(sure, abs=1e-4)
+        assert one_view[kind]["calibration"]["right"]["share"] == right
     with pytest.raises(UserError, match="no finished part"):
         task5.publish(tmp_path / "nowhere", tmp_path)
 
@@ -258,6 +268,14 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
     again = task5.run_task("toy", "small", tmp_path / "again", reuse=early, progress=False)
     assert json.loads((again.parent / "metrics.json").read_text()) == whole
     assert again.read_text() == (directory / "report.html").read_text()
+    with monkeypatch.context() as patch:  # what is found anew stands instead of what the published card had
+        patch.setattr(task5_page, "limits_found", lambda kind, parts: [f"Other words of {kind}."])
+        patch.setattr(task5_page, "abstain_below", lambda kind, parts: None)
+        task5.publish(again.parent, tmp_path / "reworded")
+    for kind, name in task5.SAVED_AS.items():
+        card = json.loads((tmp_path / "reworded" / "saved_models" / f"{name}.json").read_text())
+        assert card["limits"] == [*task5.LIMITS, task5.SPLIT_LIMITS[kind], f"Other words of {kind}."]
+        assert card["abstain_below"] is None
     for path in (tmp_path / "again" / "parts").iterdir():  # without them the runs are taken, where nothing trains
         path.unlink()
     (tmp_path / "runs-alone").mkdir()
@@ -333,6 +351,68 @@ def test_what_a_region_costs_is_said_as_far_as_it_is_shown():
     assert "is not shown" in task5_page.spatial_words(found)
     found["difference"] = {"difference": -0.05, "low": -0.06, "high": -0.04}
     assert "does better" in task5_page.spatial_words(found)
+
+
+def test_a_card_tells_both_splits_and_how_sure_the_network_is_with_one_view():
+    share = {"share": 0.91, "low": 0.9, "high": 0.92, "hits": 91, "count": 100}
+    classes = [{"class": name, "spatial_recall": share | {"share": own}} for name, own in (("a", 0.9), ("b", 0.6))]
+    calibrated = {"temperature": 0.7, "before": 0.06, "after": 0.03, "right": share,
+                  "confidence": {"before": 0.86, "after": 0.94}}  # fmt: skip
+    row = {"wanted": 0.99, "threshold": 0.8, "test": {"coverage": share | {"share": 0.44}, "accuracy": share}}
+    one = {"calibration": calibrated, "abstention": [row | {"wanted": 0.999}, row]}
+    drop = {"views": 8, "classes": classes, "accuracy": {"random": share | {"share": 0.98}, "spatial": share}}
+    parts = {"analysis": {"one_view": {"spatial": one}, "drop": drop}}
+    limits = list(task5_page.limits_found("spatial", parts))
+    assert "gets 91.0% right instead of the 98.0%" in limits[0] and "b, its worst class, 60.0%" in limits[0]
+    assert "With one view" in limits[1] and "says 86.0% on average without" in limits[1]
+    assert limits[1].endswith(": not sure enough without, too sure with it.")
+    assert "below a probability of 0.800" in limits[2] and "it answers 44.00%" in limits[2]
+    assert task5_page.abstain_below("spatial", parts) == 0.8
+    calibrated["confidence"]["after"] = 0.915  # within the interval of the accuracy
+    assert "too sure" not in list(task5_page.limits_found("spatial", parts))[1]
+    assert list(task5_page.limits_found("spatial", {})) == [] and task5_page.abstain_below("spatial", {}) is None
+
+
+def test_that_it_is_not_harder_tiles_is_said_only_where_it_is_shown():
+    share = {"share": 0.9, "low": 0.8, "high": 1.0, "count": 100}
+    same = {"random": share, "spatial": share, "difference": {"difference": 0.08, "low": 0.06, "high": 0.1},
+            "classes": [{"class": "a", "count": 100, "random": 90, "spatial": 82}]}  # fmt: skip
+    drop = {"same_tiles": same, "training_tiles": {"random": 18_900, "spatial": 16_200}}
+    (shown,) = task5_page._same_tiles_words(drop, places=True)
+    assert "it is not harder test tiles; the training tiles lie elsewhere and are 14% fewer. Most lose a" in shown
+    same["difference"]["low"] = -0.01
+    (open_,) = task5_page._same_tiles_words(drop, places=True)
+    assert "paired. Most lose a" in open_
+
+
+def test_which_maps_pass_their_checks_is_said_for_all_methods_and_among_the_limits():
+    found = {"story": [], "checked_images": 12, "methods": ["gradients", "gradcam"],
+             "verdicts": {"gradients": "left open", "gradcam": "left open", "scorecam": "passes"}}  # fmt: skip
+    noise = {"share": {"hits": 0}}
+
+    def told():
+        parts = {"analysis": {"attribution": found, "label_noise": noise}}
+        return " ".join(task5_page._attribution_words(found)), " ".join(task5_page._limits(parts).text)
+
+    words, limits = told()
+    assert "gradients and gradcam (left open); scorecam (passes). None of the maps below passes" in words
+    assert "by the maps of scorecam alone" in limits
+    found["verdicts"] = {"gradients": "passes", "gradcam": "left open"}
+    assert "Of the maps below those of gradients pass all" in told()[0]
+    found["verdicts"]["gradients"] = "left open"
+    assert "is not shown by any of the 2 methods" in told()[1]
+
+
+def test_a_step_that_is_not_shown_to_gain_does_not_back_its_choice():
+    row = {"step": "+ residual network", "gain": 0.04, "gain_low": -0.07, "gain_high": 0.16}
+    assert "+4.00 points (-7.00 to +16.00)" in next(task5_page._unbacked([row]))
+    assert not list(task5_page._unbacked([row | {"gain_low": 0.01}]))
+
+
+def test_minutes_say_what_they_leave_out():
+    frozen = {"recipe": {"frozen_until": "block3_pool"}, "earlier": []}
+    assert task5_page.minutes_lack(frozen) == ", without the passes through its frozen layers"
+    assert task5_page.minutes_lack({"recipe": {"frozen_until": None}, "earlier": [{}]}) == ""
 
 
 def test_colour_shift_is_found_where_it_was_made():

@@ -44,22 +44,21 @@ def save(run, image_set, views, limits, licence="MIT"):
     )  # fmt: skip
 
 
-def publish(run, folder, name, further_limits=()):
+def publish(run, folder, name, **known):
     """Copy the run's model with its card to a folder as name.keras, name.json and name.md; returns the first's path.
 
     Args:
         run: a finished Run with a card.
         folder: made if it is not there.
         name: of the files.
-        further_limits: sentences that were found out after the training.
+        **known: what the card shall say anew, as what was found out after the training; JSON values. A run that was
+            taken from what is published has a card that says what was known then.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     goal = folder / f"{name}.keras"
     write_atomically(goal, run.model_path.read_bytes())
-    card = run.read("model.json")
-    # A run that was taken from what is published has them already.
-    card["limits"] = list(dict.fromkeys([*card["limits"], *further_limits]))
+    card = run.read("model.json") | known
     write_atomically(goal.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     write_atomically(goal.with_suffix(".md"), to_markdown(card, goal.name))
     return goal

@@ -405,6 +405,8 @@ def _task5(folder):
     metrics = read(folder / "metrics.json")
     if not metrics:
         return section
+    from tfproject.tasks.task5_page import FOR_COMPARISON, minutes_lack
+
     parts, text, rows, comparisons, conclusions, limits, known = metrics["parts"], [], [], [], [], [], {}
     for name, found in _finals(parts):
         chosen = found["test"][str(found["views"])]
@@ -413,7 +415,7 @@ def _task5(folder):
         text.append(
             f"{name}: {told(ours)} of {found['test_images']:,} test tiles right, with {in_views(found['views'])}; "
             f"{found['parameters']:,} parameters, {epochs_of_stages(found)} epochs, at most "
-            f"{max(found['seconds']) / 60:.0f} minutes a run."
+            f"{max(found['seconds']) / 60:.0f} minutes a run{minutes_lack(found)}."
         )
         for i, accuracy in enumerate(chosen["accuracies"]):
             rows.append((name, str(i + 1), str(found["views"]), Measured(accuracy, *chosen["intervals"][i]),
@@ -425,6 +427,8 @@ def _task5(folder):
         comparisons.append(Comparison("Task 5", "own CNN, EuroSAT", known[FROM_SCRATCH], COURSE_EUROSAT["own CNN"]))
     if (vgg16 := "VGG16 fine-tuned, random split") in known:
         comparisons.append(Comparison("Task 5", "VGG16, EuroSAT", known[vgg16], COURSE_EUROSAT["VGG16"]))
+    if known and not is_synthetic(metrics):
+        text.append(FOR_COMPARISON)
     if (drop := parts.get("analysis", {}).get("drop")) and not is_synthetic(metrics):
         from tfproject.tasks.task5_page import spatial_words
 
@@ -506,7 +510,8 @@ def _task5_parts(parts):
         found = parts["analysis"]
         scaled, noise = found["calibration"], found["label_noise"]["share"]
         yield (
-            f"The calibration error on test is {scaled['before']['calibration_error']:.3f}, and "
+            f"The calibration error on the test tiles, with {in_views(found['views'])}, is "
+            f"{scaled['before']['calibration_error']:.3f}, and "
             f"{scaled['after']['calibration_error']:.3f} with a temperature of {scaled['temperature']:.2f} fitted on "
             f"validation. {noise['hits']} of {noise['count']:,} test tiles are candidates for a wrong label "
             f"({noise['low']:.2%} to {noise['high']:.2%})."

@@ -98,8 +98,9 @@ def analyse(task):
 
     Returns:
         A dict for the part's finding: tests, calibration, abstention, hardest, pairs, distinguishing, label_noise,
-        rates, groups, robustness, embedding, attribution; drop where there is a run on the spatial split; and vgg16,
-        a dict from each split where both are there to the paired difference to VGG16's accuracy.
+        rates, groups, robustness, embedding, attribution; one_view, a dict from each split to how sure its network is
+        with one view, as the tool takes it; drop and spatial where there is a run on the spatial split; and vgg16, a
+        dict from each split where both are there to the paired difference to VGG16's accuracy.
 
     Raises:
         UserError: if there is no finished run on the random split, or its model is not there.
@@ -125,6 +126,10 @@ def analyse(task):
     _embeddings(found, tiles, runs[0].model)
     _attributions(found, task, tiles, runs[0].model, on_test[0])
     spatial = [task.run(name) for name in task.names("spatial") if task.scored(name)]
+    found.numbers["one_view"] = {
+        kind: _sureness(task.tiles(kind), *(run_predictions(own[0], split, 1) for split in ("validation", "test")))
+        for kind, own in (("random", runs), ("spatial", spatial)) if own
+    }  # fmt: skip
     if spatial:
         on_spatial = [run_predictions(spatial[0], split, views) for split in ("validation", "test")]
         _drop(found, task, on_test[0], on_spatial[1])
@@ -453,24 +458,35 @@ def _same_tiles(kinds, names):
     }
 
 
+def _sureness(tiles, on_val, on_test):
+    """How sure a network is beside how often it is right on test, and when it may abstain; chosen on validation."""
+    from tfproject.evaluation import calibration
+    from tfproject.statistics import share
+
+    arguments = (on_val, tiles.val.labels, on_test, tiles.test.labels)
+    scaled = calibration.temperature_scaling(*arguments, tiles.class_names)
+    right = on_test.argmax(1) == tiles.test.labels
+    return {
+        "calibration": {"temperature": scaled["temperature"], "change": scaled["change"]}
+        | {kind: scaled[kind]["calibration_error"] for kind in ("before", "after")}
+        | {"confidence": {kind: scaled[kind]["confidence"] for kind in ("before", "after")},
+           "right": share(int(right.sum()), len(right))},
+        "abstention": calibration.abstention_table(*arguments),
+    }  # fmt: skip
+
+
 def _on_spatial(found, task, on_val, on_test):
     """How sure the spatial split's network is, and in what the tiles of the confusions that grow differ."""
     from tfproject import exploration
-    from tfproject.evaluation import calibration, confusions
+    from tfproject.evaluation import confusions
 
     tiles = task.tiles("spatial")
-    arguments = (on_val, tiles.val.labels, on_test, tiles.test.labels)
-    scaled = calibration.temperature_scaling(*arguments, tiles.class_names)
     statistics, names, sentences = exploration.image_statistics(tiles.test.images), tiles.class_names, []
     for row in [row for row in found.numbers["drop"]["grown"] if row["growth"] > 0][:PAIRS]:
         true, said = names.index(row["true"]), names.index(row["said"])
         rows = confusions.what_distinguishes(statistics, on_test, tiles.test.labels, true, said)
         sentences.append(confusions.describe_confusion(rows, row["true"], row["said"], exploration.WORDS))
-    found.numbers["spatial"] = {
-        "calibration": {"temperature": scaled["temperature"], "change": scaled["change"]}
-        | {kind: scaled[kind]["calibration_error"] for kind in ("before", "after")},
-        "abstention": calibration.abstention_table(*arguments), "distinguishing": sentences,
-    }  # fmt: skip
+    found.numbers["spatial"] = _sureness(tiles, on_val, on_test) | {"distinguishing": sentences}
 
 
 def colour_shift(tiles):

@@ -796,8 +796,11 @@ def publish(directory, root="."):
         copy(directory, goal, [directory / file for file in found["files"]])
         first = Run(directory / "runs" / found["runs"][0]) if part in SAVED_AS else None
         if first and first.finished:  # of one that was reused there may be no more than its numbers
-            found_out = task5_page.limits_found(part, new["parts"])
-            model_card.publish(first, pathlib.Path(root, "saved_models"), SAVED_AS[part], found_out)
+            model_card.publish(
+                first, pathlib.Path(root, "saved_models"), SAVED_AS[part],
+                limits=[*LIMITS, SPLIT_LIMITS[part], *task5_page.limits_found(part, new["parts"])],
+                abstain_below=task5_page.abstain_below(part, new["parts"]),
+            )  # fmt: skip
     if "random" in new["parts"]:
         first = directory / "runs" / new["parts"]["random"]["runs"][0]
         copy(first, goal, [first / "environment.json"])
