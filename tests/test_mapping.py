@@ -304,10 +304,11 @@ def test_pixels_of_another_size_than_the_model_knows_are_told(model, tmp_path, r
     assert one_sentence(error)
 
 
-def test_a_map_does_not_abstain_and_says_so(model, tmp_path):
+def test_a_map_does_not_abstain(model, tmp_path):
     scene = write(tmp_path / "scene.tif", mosaic(np.zeros((2, 2), int)))
-    with pytest.warns(UserWarning, match="tells it to abstain below 0.9, which a map does not do"):
-        map_scene(dataclasses.replace(model, card={"abstain_below": 0.9}), scene, tmp_path / "map")
+    maps = [map_scene(dataclasses.replace(model, card=card), scene, tmp_path / name)
+            for name, card in (("all", {}), ("sure", {"abstain_below": 1.0}))]  # fmt: skip
+    assert maps[0].summary["areas"] == maps[1].summary["areas"]
 
 
 def test_files_of_others_are_not_overwritten(model, tmp_path):

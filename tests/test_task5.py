@@ -254,7 +254,8 @@ def test_what_it_publishes_and_takes_again(finished, tmp_path, monkeypatch):
         with np.load(directory / "runs" / f"{kind}-seed0" / "predictions.npz") as file:
             wanted = calibration.choose_threshold(file["validation"], tiles().val.labels, 0.99)
             sure, right = file["test"].max(1).mean(), np.mean(file["test"].argmax(1) == tiles().test.labels)
-        assert card["abstain_below"] == wanted
+            few = wanted is not None and (file["validation"].max(1) >= wanted).mean() < 0.9
+        assert card["abstain_below"] == (None if few else wanted)
         assert one_view[kind]["calibration"]["confidence"]["before"] == pytest.approx(sure, abs=1e-4)
         assert one_view[kind]["calibration"]["right"]["share"] == right
     with pytest.raises(UserError, match="no finished part"):
@@ -358,7 +359,8 @@ def test_a_card_tells_both_splits_and_how_sure_the_network_is_with_one_view():
     classes = [{"class": name, "spatial_recall": share | {"share": own}} for name, own in (("a", 0.9), ("b", 0.6))]
     calibrated = {"temperature": 0.7, "before": 0.06, "after": 0.03, "right": share,
                   "confidence": {"before": 0.86, "after": 0.94}}  # fmt: skip
-    row = {"wanted": 0.99, "threshold": 0.8, "test": {"coverage": share | {"share": 0.44}, "accuracy": share}}
+    row = {"wanted": 0.99, "threshold": 0.8, "validation": {"coverage": share | {"share": 0.95}},
+           "test": {"coverage": share | {"share": 0.44}, "accuracy": share}}  # fmt: skip
     one = {"calibration": calibrated, "abstention": [row | {"wanted": 0.999}, row]}
     drop = {"views": 8, "classes": classes, "accuracy": {"random": share | {"share": 0.98}, "spatial": share}}
     parts = {"analysis": {"one_view": {"spatial": one}, "drop": drop}}
@@ -368,6 +370,9 @@ def test_a_card_tells_both_splits_and_how_sure_the_network_is_with_one_view():
     assert limits[1].endswith(": not sure enough without, too sure with it.")
     assert "below a probability of 0.800" in limits[2] and "it answers 44.00%" in limits[2]
     assert task5_page.abstain_below("spatial", parts) == 0.8
+    row["validation"]["coverage"]["share"] = 0.85  # too few that still get an answer
+    assert "does not abstain unless told to" in list(task5_page.limits_found("spatial", parts))[2]
+    assert task5_page.abstain_below("spatial", parts) is None
     calibrated["confidence"]["after"] = 0.915  # within the interval of the accuracy
     assert "too sure" not in list(task5_page.limits_found("spatial", parts))[1]
     assert list(task5_page.limits_found("spatial", {})) == [] and task5_page.abstain_below("spatial", {}) is None

@@ -71,7 +71,9 @@ FOR_COMPARISON = (
     "parameters) and 99.02 % (OlmoEarth Large, 668 million), and 33 hand-made features of 13 bands 96.04 % (other "
     "splits)."
 )
-ANSWERED_RIGHT = 0.99  # the share of its answers for which a saved model abstains from the others
+# A saved model abstains from what it is not sure of where this share of its answers is right then, and this share of
+# the images or more still gets one, both on validation.
+ANSWERED_RIGHT, ANSWERED = 0.99, 0.9
 # By the beginning of their files' names; what stands nowhere goes to the part's last section, as do its tables.
 FIGURES = {
     "Clusters and outliers": ("analysis-clusters", "analysis-outliers"),
@@ -825,10 +827,13 @@ def limits_found(kind, parts):
         )
         if row["threshold"] is not None:
             answered, right = (_share(row["test"][name]) for name in ("coverage", "accuracy"))
+            begin = "Unless told otherwise, the {} split's network abstains below a probability of"
+            if abstain_below(kind, parts) is None:
+                begin = "The {} split's network does not abstain unless told to. It could below a probability of"
             yield (
-                f"Unless told otherwise, the {kind} split's network abstains below a probability of "
-                f"{row['threshold']:.3f}, chosen on validation with one view for {row['wanted']:.0%} of its answers to "
-                f"be right: of its test tiles it answers {answered}, and of these answers {right} are right."
+                f"{begin.format(kind)} {row['threshold']:.3f}, chosen on validation with one view for "
+                f"{row['wanted']:.0%} of its answers to be right: of its test tiles it answers {answered} then, and of "
+                f"these answers {right} are right."
             )
     if kind == "random":
         mild = sorted((row for row in found["robustness"] if row["severity"] == 1), key=lambda row: row["accuracy"])
@@ -842,9 +847,11 @@ def limits_found(kind, parts):
 
 
 def abstain_below(kind, parts):
-    """The probability below which the model of a split, "random" or "spatial", shall abstain; None if not known."""
+    """The probability below which the model of a split, "random" or "spatial", shall abstain; None if it shall not."""
     one = parts.get("analysis", {}).get("one_view", {}).get(kind)
-    return _advised(one)["threshold"] if one else None
+    row = _advised(one) if one else {"threshold": None}
+    few = row["threshold"] is not None and row["validation"]["coverage"]["share"] < ANSWERED
+    return None if few else row["threshold"]
 
 
 def _extensions(parts):

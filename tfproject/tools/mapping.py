@@ -20,7 +20,7 @@ import scipy.sparse
 import tqdm
 
 from tfproject.errors import UserError
-from tfproject.evaluation.prediction import predictor, threshold
+from tfproject.evaluation.prediction import predictor
 from tfproject.files import mode_of, write_atomically
 from tfproject.native_log import native_log_silenced
 from tfproject.report import figures, map_figures, style
@@ -99,8 +99,9 @@ def map_scene(
     the same model, scene and options goes on from there and ends with the same bytes as one without interruption; once
     the map is whole it only reads what is there. Memory depends on the scene's width alone.
 
-    Warned is of a scene whose pixels cover more or less ground than those that the model was trained on, and of a card
-    that tells the model to abstain, as every cell gets a class however unsure the model is.
+    Every cell gets a class however unsure the model is, whatever its card says of abstaining: the confidence layer has
+    its probability. Warned is of a scene whose pixels cover more or less ground than those that the model was trained
+    on.
 
     Args:
         saved_model: a `tfproject.models.saved_models.SavedModel`.
@@ -137,11 +138,6 @@ def map_scene(
             )
         _check_targets(directory, scene)
         _warn_of_scale(saved_model, scene)
-        if limit := threshold(saved_model):
-            warnings.warn(
-                f"The card of {saved_model.path.name} tells it to abstain below {limit:g}, which a map does not do: "
-                "every cell gets a class, whose probability is in confidence.tif.", stacklevel=2
-            )  # fmt: skip
         grid = Grid(scene.height, scene.width, *window, stride)
         identity = _identity(saved_model, scene, stride, views, batch_size)
         with held(directory / ".lock"):
