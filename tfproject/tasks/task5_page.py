@@ -536,8 +536,8 @@ def _attribution_words(found):
         alike = {said: [method for method in verdicts if verdicts[method] == said] for said in verdicts.values()}
         trusted = [method for method in found["methods"] if verdicts.get(method) == "passes"]
         yield (
-            f"Whether such maps are true was checked on {found['checked_images']} images (do they change with the "
-            "weights, do the pixels that they name count): "
+            f"Whether such maps are true was checked on {found['checked_images']} validation images (do they change "
+            "with the weights, do the pixels that they name count): "
             + "; ".join(f"{' and '.join(methods)} ({said})" for said, methods in alike.items())
             + (f". Of the maps below those of {' and '.join(trusted)} pass all of these checks; the others"
                if trusted else ". None of the maps below passes all of these checks; they")
