@@ -116,10 +116,11 @@ def write_task2(results):
 
 def write_task3(results):
     folder = results / "task3-visualizations"
-    row = {"sanity_correlation": 0.1, "deletion_auc": 0.2, "deletion_control": 0.3, "insertion_auc": 0.6,
-           "insertion_control": 0.5, "verdict": "true"}  # fmt: skip
+    row = {"sanity_correlation": 0.1, "deletion_auc": 0.2, "deletion_control": 0.3, "deletion_others": 0.25,
+           "insertion_auc": 0.6, "insertion_control": 0.5, "insertion_others": 0.55, "verdict": "true"}  # fmt: skip
     write(folder / "metrics.json", {"data": DATA, "networks": {"CustomCNN": {
         "subtitle": "the course's", "story": ["Units grow more selective."],
+        "conclusions": ["Selectivity grows with depth."],
         "scores": {"parameters": 1234, "units": {"conv1": 32}, "accuracy": 0.8, "accuracy_interval": [0.7, 0.9],
                    "images": 300, "split": "test"},
         "activations": {"units": 32, "dead": 1, "saturated": 0, "always_on": 2},
@@ -247,6 +248,8 @@ def test_the_numbers_are_those_of_the_artefacts(page):
     assert "95.00% (95 % interval" in text  # the strong CNN with six views
     assert "'flip' by +5.1 (+4." in text and "'colour'" not in text.split("Conclusions")[-1]  # shown, and not shown
     assert "75.0% (69.8% to 79.6%)" in text  # Wilson's interval of 225 of 300 neighbours
+    assert "0.200 (0.300, 0.250)" in text and "0.600 (0.500, 0.550)" in text  # with the maps moved, and others'
+    assert "CustomCNN: Selectivity grows with depth." in text.split("Conclusions")[-1]
     assert "+1.0%" in text  # predicted memory against measured
     assert "costs accuracy: 8.00 points (95 % interval 4." in text  # from the random to the spatial split
     assert "3 of 300 test tiles are candidates for a wrong label" in text
