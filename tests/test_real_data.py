@@ -12,7 +12,8 @@ from tfproject import data, evaluation
 from tfproject.errors import UserError
 from tfproject.models import saved_models
 
-MODEL = pathlib.Path(__file__).parents[1] / "saved_models" / "eurosat_best.keras"
+ROOT = pathlib.Path(__file__).parents[1]
+MODEL = ROOT / "saved_models" / "eurosat_best.keras"
 
 
 def prepared(name, **options):
@@ -45,6 +46,16 @@ def test_the_committed_model_keeps_its_word_on_unseen_tiles(eurosat):
     low, high = evaluation.evaluate(saved.model, every_fourth, saved.class_names).accuracy_interval
     assert low < card["scores"]["test"]["accuracy"] < high
     assert card["scores"]["test"]["accuracy"] > 0.975
+
+
+def test_the_committed_models_were_trained_on_the_splits_that_they_are_named_after(eurosat):
+    spatial = prepared("eurosat", split_files="eurosat-spatial")
+    cards = [json.loads(MODEL.with_stem(name).with_suffix(".json").read_text())
+             for name in ("eurosat_best", "eurosat_spatial")]  # fmt: skip
+    assert [card["data"]["sha256"] for card in cards] == [eurosat.fingerprint, spatial.fingerprint]
+    both = set(spatial.test.names) & (set(eurosat.train.names) | set(eurosat.val.names))
+    drop = json.loads((ROOT / "results" / "open-project" / "metrics.json").read_text())["parts"]["analysis"]["drop"]
+    assert drop["seen_in_choosing"]["hits"] == len(both) and drop["seen_in_choosing"]["count"] == len(spatial.test)
 
 
 def test_bfloat16_says_of_hardly_any_tile_what_float32_does_not(eurosat):
