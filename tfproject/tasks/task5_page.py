@@ -789,17 +789,24 @@ def _limits(parts):
     if "preparation" in parts or "steps" in parts:
         text.append("Ablations and steps were trained on a part of the tiles for few epochs; with all tiles and more "
                     "epochs the differences may be smaller, and need not have the same order.")  # fmt: skip
-    if verdicts := parts.get("analysis", {}).get("attribution", {}).get("verdicts"):
-        passed = [method for method, verdict in verdicts.items() if verdict == "passes"]
-        text.append("Where within a tile the network looks is shown, as far as the checks go, by the maps of "
-                    f"{' and '.join(passed)} alone." if passed else
-                    "Where within a tile the network looks is not shown by any of the "
-                    f"{len(verdicts)} methods that draw maps of it: none passes all checks.")  # fmt: skip
+    text += _where_it_looks(parts.get("analysis", {}))
     if "analysis" in parts and parts["analysis"]["label_noise"]["share"]["hits"]:
         share = parts["analysis"]["label_noise"]["share"]
         text.append(f"{share['hits']} test tiles ({_between(share['low'], share['high'], _percent)}) are candidates "
                     "for a wrong label; differences so small between very good networks say little.")  # fmt: skip
     return page.Section("Limits", text=tuple(text))
+
+
+def _where_it_looks(analysis):
+    """Whether any maps may be believed; nothing where none were checked."""
+    if verdicts := analysis.get("attribution", {}).get("verdicts"):
+        passed = [method for method, verdict in verdicts.items() if verdict == "passes"]
+        yield (
+            "Where within a tile the network looks is shown, as far as the checks go, by the maps of "
+            f"{' and '.join(passed)} alone." if passed else
+            "Where within a tile the network looks is not shown by any of the "
+            f"{len(verdicts)} methods that draw maps of it: none passes all checks."
+        )  # fmt: skip
 
 
 def limits_found(kind, parts):
@@ -844,6 +851,7 @@ def limits_found(kind, parts):
             f"{row['accuracy']:.1%} under {name} ({found['corruptions'][name]}: {row['strength']:g})"
             for row in mild[:3] for name in (row["corruption"],)
         ) + "."  # fmt: skip
+        yield from _where_it_looks(found)
 
 
 def abstain_below(kind, parts):
