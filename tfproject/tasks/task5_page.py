@@ -222,8 +222,8 @@ def _search(found, heading):
         )
     text.append(
         "The values in use are older than this search: the optimizer and its rate, and JPEG compression in training, "
-        "come from short single runs of which no record was kept. The search shows none of its settings to be better "
-        "than those."
+        "come from short single runs of which no record was kept. The search's settings are single runs too, which "
+        "cannot show any of them to be better than those."
     )
     if found["importances"]:
         shares = sorted(found["importances"].items(), key=lambda pair: -pair[1])
