@@ -1,9 +1,10 @@
 """Images/s of predict and map, against plain `model.predict` and against ONNX Runtime on the exported model.
 
-All see the same tiles, one way after the other, several rounds. `predict` reads JPEG files; the others but `map` get
-the decoded images. `map` reads a mosaic of the tiles as a GeoTIFF, a window a tile, and also writes its map.
+All see the same tiles, one way after the other, several rounds. `predict` reads JPEG files, as
+`model.predict, from the files` does through Keras' own reader; the others but `map` get the decoded images. `map` reads a mosaic of the tiles as a GeoTIFF, a window a tile, and also writes its map.
 `map_overlapping` is the same mosaic at a stride of a quarter window, counted in windows, as `tfproject map` has it
 without a word; which share of the tiles it gets right is told, each judged in its middle, away from the seams.
+How many times faster than `model.predict` the network alone would be at the machine's matrix-product peak is told, too.
 `model.predict` lets tf.data's tuner watch its input, and at its end waits for it; how fast it is without is told, too.
 Where the processor has instructions for bfloat16, `predict` and `map` are also measured as `--precision mixed_bfloat16`
 has them, and how many tiles both precisions get right, and see alike, is told.
@@ -22,7 +23,7 @@ import machine
 import numpy as np
 from PIL import Image
 
-from tfproject import data
+from tfproject import cost, data
 from tfproject.evaluation import predict_files
 from tfproject.evaluation.prediction import predictor
 from tfproject.models import saved_models
@@ -82,7 +83,8 @@ def ways(path, split, folder, middles, batch_size):
     """name: a function that does it once and returns (images or windows, probabilities or None)."""
     saved_model = saved_models.load(path)
     images = split.images.astype(np.float32)
-    paths = write_tiles(split.images, folder)
+    (folder / "tiles").mkdir()
+    paths = write_tiles(split.images, folder / "tiles")
     untuned = split.batches(32)  # as many as `model.predict` takes
     by_onnx = onnx_runner(saved_model, folder / "model.onnx", batch_size)
     predict = predictor(saved_model.model, saved_model.image_size, batch_size)
@@ -98,6 +100,12 @@ def ways(path, split, folder, middles, batch_size):
         assert stride is None or result.computed == len(middles)
         return result.computed, None
 
+    def from_files():  # as a tutorial writes it
+        files = keras.utils.image_dataset_from_directory(
+            folder / "tiles", labels=None, image_size=saved_model.image_size, shuffle=False, verbose=False
+        )
+        return len(images), saved_model.model.predict(files, verbose=0)
+
     def arrays():
         return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
@@ -107,6 +115,7 @@ def ways(path, split, folder, middles, batch_size):
             len(images), saved_model.model.predict(images, batch_size=batch_size, verbose=0)
         ),
         "model.predict, tf.data's tuner off": lambda: (len(images), saved_model.model.predict(untuned, verbose=0)),
+        "model.predict, from the files": from_files,
         "onnxruntime": lambda: (len(images), by_onnx(images)),
         "predictor on arrays": lambda: (len(images), arrays()),
     }  # fmt: skip
@@ -144,6 +153,8 @@ def main():
                 if turn:
                     rates.setdefault(name, []).append(count / (time.perf_counter() - start))
         right = {name: tiles_right(folder / name, middles, split.labels) for name in every if name.startswith("map")}
+    flops = cost.study(saved_models.load(arguments.model).model, 1).totals["forward_flops"]
+    described = machine.describe()
     plain, median = probabilities["model.predict"], {name: statistics.median(rates[name]) for name in rates}
     predicted = {name: p.argmax(axis=1) for name, p in probabilities.items() if name.startswith("predict")}
     machine.write(
@@ -170,7 +181,11 @@ def main():
                 name: float(np.abs(probabilities[name] - plain).max())
                 for name in ("onnxruntime", "predictor on arrays")
             },
-            "machine": machine.describe(),
+            "forward_flops_an_image": flops,
+            "at_the_peak_against_model_predict": round(
+                described["matrix_product_gflops"] * 1e9 / flops / median["model.predict"], 2
+            ),
+            "machine": described,
         },
     )  # fmt: skip
 

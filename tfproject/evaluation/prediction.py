@@ -268,9 +268,11 @@ def _traced(model, shape):
     as they are now and its weights as they are then."""
     import tensorflow as tf
 
+    from tfproject.models.folding import call_folded
+
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     def network(images):
-        return tf.cast(model(images, training=False), tf.float32)
+        return tf.cast(call_folded(model, images), tf.float32)
 
     return network
 
