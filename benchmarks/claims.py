@@ -40,6 +40,24 @@ def measure(what, unit, values, *, target=None, at_most=False, remark=""):
     }  # fmt: skip
 
 
+def difference_in_words(difference, unit="", digits=2):
+    """A `tfproject.statistics` Difference, and whether it is one.
+
+    Args:
+        difference: of ours less theirs.
+        unit: with a space before it, or "".
+        digits: behind the point.
+    """
+    mean = f"on average {difference.mean:+.{digits}f}{unit}"
+    if difference.low is None:
+        return f"{mean}, too few different runs for an interval"
+    differ = difference.low > 0 or difference.high < 0
+    return (
+        f"{mean}, 95 % t-interval {difference.low:+.{digits}f} to {difference.high:+.{digits}f}: "
+        f"{'shown' if differ else 'not shown'} to differ"
+    )
+
+
 def met(row):
     """Whether a row is as it was to be; None where nothing was asked."""
     if row["target"] is None:

@@ -10,7 +10,7 @@ import dataclasses
 import pathlib
 
 import machine
-from claims import claim, measure
+from claims import claim, difference_in_words, measure
 
 from tfproject import data, training
 from tfproject.experiments.experiment import Trial, Variation
@@ -59,22 +59,10 @@ def claims_of(name, rows):
         yield measure(f"{name}: validation accuracy, trained in {precision}", "%", accuracies)
     yield measure(
         f"{name}: validation accuracy in mixed_bfloat16 less that in float32", "points",
-        [b - a for a, b in zip(before, after)], remark=in_words(compare(after, before)),
+        [b - a for a, b in zip(before, after)], remark=difference_in_words(compare(after, before), " points"),
     )  # fmt: skip
     slow, fast = ([row[precision]["seconds"] for row in rows] for precision in PRECISIONS)
     yield claim(f"{name}: the same training in mixed_bfloat16", "float32", "s", fast, slow)
-
-
-def in_words(difference):
-    """A Difference in points, and whether it is one."""
-    mean = f"on average {difference.mean:+.2f} points"
-    if difference.low is None:
-        return f"{mean}, too few different runs for an interval"
-    differ = difference.low > 0 or difference.high < 0
-    return (
-        f"{mean}, 95 % t-interval {difference.low:+.2f} to {difference.high:+.2f}: "
-        f"{'shown' if differ else 'not shown'} to differ"
-    )
 
 
 def main():

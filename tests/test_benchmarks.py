@@ -117,6 +117,11 @@ def test_looking_into_a_network_is_compared_round_by_round():
     faster, seconds, trust = interpret.tsne_claims(row)
     assert (faster["lowest"], faster["highest"]) == (2.5, 3) and claims.met(faster)
     assert claims.met(seconds) and not claims.met(trust) and "750 iterations" in faster["remark"]
+    assert trust["remark"] == "on average -0.05000, too few different runs for an interval"
+    row["openTSNE"]["trustworthiness"] = [0.94, 0.961]
+    assert interpret.tsne_claims(row)[-1]["remark"].endswith("not shown to differ")
+    row["openTSNE"]["trustworthiness"] = [0.940, 0.9401]
+    assert interpret.tsne_claims(row)[-1]["remark"].endswith(": shown to differ")
     together = "gradcam, gradcam++ and layercam"
     ours = {name: {"images": 4, "seconds": [1, 1], "times_its_arithmetic": [1.2, 1.2]}
             for name in ("gradcam", together)}  # fmt: skip
