@@ -3,10 +3,11 @@
 As Keras does it: `layer.trainable = False`, `compile` and `fit` on images in memory, validation after every epoch;
 one epoch is measured before and one after ours, both traced beforehand, and their mean multiplied, as twenty take
 hours. Ours: `training.fit` with `frozen_until`, all epochs, from an empty features directory, checkpoints and saved
-model included. Same images, batch size and optimiser; once in Keras' precision, float32, and once in that which is
-measured to be the fastest here, as in every training that asks for no other: that measurement is made beforehand, as it
-is remembered. Each in a process of its own, whose peak memory is told. What the arithmetic alone allows is told, too:
-the ratio of the floating-point operations of both ways, as `tfproject.cost` counts them.
+model included. Same images, batch size and optimiser; Keras' way with TensorFlow's threads and kernels, ours once in
+Keras' precision, float32, and once in that which is measured to be the fastest here, as in every training that asks for
+no other: that measurement is made beforehand, as it is remembered. Each in a process of its own, whose peak memory is
+told. What the arithmetic alone allows is told, too: the ratio of the floating-point operations of both ways, as
+`tfproject.cost` counts them.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import time
 import machine
 
 BATCH = 32
+PLAIN = "as_keras_does_it"
 
 
 def load(arguments):
@@ -105,13 +107,16 @@ def arithmetic(image_set, build, cut, epochs):
     return epochs * ((train + val) * frozen + each_epoch) / ((train + val) * frozen + epochs * each_epoch)
 
 
-PARTS = {"as_keras_does_it": as_keras_does_it, "run_once": run_once}
+PARTS = {PLAIN: as_keras_does_it, "run_once": run_once}
 
 
 def measure_here(arguments):
     """One part in this process; its result as JSON on standard output."""
     import functools
     import resource
+
+    if arguments.part == PLAIN:
+        import tensorflow  # noqa: F401  before tfproject, which chooses other kernels
 
     from tfproject.models import backbones
 
@@ -127,14 +132,16 @@ def measure_here(arguments):
 def measure(part, cut, precision="float32"):
     """The same in a process of its own."""
     command = [sys.executable, __file__, *sys.argv[1:], "--part", part, "--cuts", cut, "--precisions", precision]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    environment = machine.plain_environment() if part == PLAIN else None
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(found.stdout.splitlines()[-1])
 
 
 def compare(cut, epochs, precisions):
     """A row for each of our precisions, all measured between the two measurements of Keras' way."""
-    before = measure("as_keras_does_it", cut)
+    before = measure(PLAIN, cut)
     in_precision = {precision: measure("run_once", cut, precision) for precision in precisions}
-    after = measure("as_keras_does_it", cut)
+    after = measure(PLAIN, cut)
     return [row(cut, epochs, precision, before, ours, after) for precision, ours in in_precision.items()]
 
 

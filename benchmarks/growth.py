@@ -1,8 +1,9 @@
 """How time and peak memory grow with the number of images, image size, batch, width, classes, and units times k.
 
 Every size in a process of its own, the sizes in turn and that several times; memory is what the process takes more than
-it had before. The exponent is p in cost ~ size^p. A constant part of the cost makes it smaller, so what is claimed is
-that between the two largest sizes; that of all, by least squares in logarithms, is kept beside it. The image size is in
+it had before the network was built. The exponent is p in cost ~ size^p. A constant part of the cost makes it smaller,
+so sizes go up to where that is the lesser part, and what is claimed is the exponent between the two largest; that of
+all, by least squares in logarithms, is told beside it. The image size is in
 pixels, not in their side. Units are those of all convolutions; they and k grow together.
 """
 
@@ -16,12 +17,12 @@ import time
 
 UNITS, K = 112, 128  # of the shallowest network for top images
 SIZES = {
-    "images": (1024, 2048, 4096, 8192),
+    "images": (4096, 16_384, 65_536, 131_072),
     "pixels": (16**2, 32**2, 64**2, 96**2),
-    "batch": (32, 64, 128, 256),
+    "batch": (64, 128, 256, 512),
     "width": (0.25, 0.5, 1, 2),
-    "classes": (10, 1_000, 5_000, 20_000),
-    "units times k": tuple(depth * UNITS * depth * K for depth in (1, 2, 4, 8)),
+    "classes": (1_000, 10_000, 50_000, 100_000),
+    "units times k": tuple(depth * UNITS * depth * K for depth in (1, 2, 4, 8, 16)),
 }
 LINEAR = {"images": 1, "pixels": 1, "batch": 1, "width": 2, "classes": 1, "units times k": 1}  # of the arithmetic
 TOLERANCE = 0.1  # of an exponent
@@ -53,7 +54,7 @@ def train(axis, value):
     from tfproject.training import acceleration
 
     given = {"images": 256, "pixels": 32**2, "batch": 64, "width": 0.5, "classes": 10} | {axis: value}
-    side = round(given["pixels"] ** 0.5)
+    side, before = round(given["pixels"] ** 0.5), memory_mb()
     model = models.custom_cnn((side, side, 3), given["classes"], width=given["width"])
     count, batch_size, epochs = given["images"], min(given["batch"], given["images"]), 1
     if axis != "images":
@@ -63,7 +64,7 @@ def train(axis, value):
         batch_size=batch_size, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant",
         precision="float32", jit_compile=False,
     )  # fmt: skip
-    random, before = np.random.default_rng(0), memory_mb()
+    random = np.random.default_rng(0)
     acceleration.compile_for_training(model, recipe, steps)
     images = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     split = Split(images, random.integers(given["classes"], size=count), tuple(map(str, range(count))))
@@ -84,10 +85,10 @@ def top_samples(axis, value):
     from tfproject.interpret import samples
     from tfproject.interpret.network import lay_open
 
-    depth = round((value / (UNITS * K)) ** 0.5)
+    depth, before = round((value / (UNITS * K)) ** 0.5), memory_mb()
     network = lay_open(models.custom_cnn((16, 16, 3), 10, width=0.5, depth=depth))
     layers = [conv.name for conv in network.convolutions]
-    random, count, before = np.random.default_rng(0), 2048, memory_mb()
+    random, count = np.random.default_rng(0), 2048
     images = random.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
     split = Split(images, np.arange(count) % 10, tuple(map(str, range(count))))
     samples.top_samples(network, split.take(range(64)), k=1, layers=layers)
@@ -129,8 +130,9 @@ def claims_of(axis, found):
     for quantity, name in (("seconds", "time"), ("memory_mb", "peak memory")):
         exponents = [p for p in found[quantity]["exponents_of_the_two_largest"] if p is not None]
         if exponents:
-            what = f"growth of {name} with {axis}, {low:,} to {high:,}"
-            yield measure(what, "exponent", exponents, target=LINEAR[axis] + TOLERANCE, at_most=True)
+            what, all_sizes = f"growth of {name} with {axis}, {low:,} to {high:,}", found[quantity]["exponent"]
+            remark = "" if all_sizes is None else f"{all_sizes:.2f} over all sizes from {found['sizes'][0]:,}"
+            yield measure(what, "exponent", exponents, target=LINEAR[axis] + TOLERANCE, at_most=True, remark=remark)
 
 
 def main():

@@ -1,7 +1,8 @@
 """Images/s of predict and map, against plain `model.predict` and against ONNX Runtime on the exported model.
 
 All see the same tiles, one way after the other, several rounds. `predict` reads JPEG files, as `model.predict, from the
-files` does through Keras' own reader; the others but `map` get the decoded images. `map` reads a mosaic of the tiles as
+files` does through Keras' own reader; the others but `map` get the decoded images. `model.predict` is in a process of
+its own, with TensorFlow's own threads and kernels. `map` reads a mosaic of the tiles as
 a GeoTIFF, a window a tile, and also writes its map. `map_overlapping` is the same mosaic at a stride of a quarter
 window, counted in windows, as `tfproject map` has it without a word; which share of the tiles it gets right is told,
 each judged in its middle, away from the seams. `model.predict` lets tf.data's tuner watch its input, and at its end
@@ -15,13 +16,16 @@ import math
 import pathlib
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 
+import tfproject  # noqa: F401  # isort: skip  # before Keras, as it chooses TensorFlow's kernels
 import keras
 import machine
 import numpy as np
 from PIL import Image
+from training_step import Contestant
 
 from tfproject import cost, data
 from tfproject.evaluation import predict_files
@@ -30,6 +34,7 @@ from tfproject.models import saved_models
 from tfproject.tools import export_model, map_scene
 from tfproject.training.acceleration import precisions_of_the_processor
 
+PLAIN = pathlib.Path(__file__).with_name("inference_plain.py")
 LISTS = {"eurosat": "eurosat-random"}  # by which the model was trained: its validation tiles are none of its training's
 
 
@@ -79,53 +84,51 @@ def onnx_runner(saved_model, path, batch_size):
     )
 
 
-def ways(path, split, folder, middles, batch_size):
-    """name: a function that does it once and returns (images or windows, probabilities or None)."""
+def ways(path, split, folder, middles, batch_size, plain):
+    """name: a function that does it once and returns (images or windows, seconds, probabilities or None)."""
     saved_model = saved_models.load(path)
-    images = split.images.astype(np.float32)
-    (folder / "tiles").mkdir()
-    paths = write_tiles(split.images, folder / "tiles")
-    untuned = split.batches(32)  # as many as `model.predict` takes
+    images, paths = np.load(folder / "images.npy"), sorted((folder / "tiles").iterdir())
     by_onnx = onnx_runner(saved_model, folder / "model.onnx", batch_size)
     predict = predictor(saved_model.model, saved_model.image_size, batch_size)
 
-    def predicted(model):
-        return len(paths), predict_files(model, paths, batch_size).probabilities
-
     def mapped(model, name, stride):
         shutil.rmtree(folder / name, ignore_errors=True)  # a whole map is only read
-        result = map_scene(
-            model, folder / "mosaic.tif", folder / name, stride=stride, batch_size=batch_size, progress=False
+        found, seconds = timed(
+            lambda: map_scene(
+                model, folder / "mosaic.tif", folder / name, stride=stride, batch_size=batch_size, progress=False
+            )
         )
-        assert stride is None or result.computed == len(middles)
-        return result.computed, None
+        assert stride is None or found.computed == len(middles)
+        return found.computed, seconds, None
 
-    def from_files():  # as a tutorial writes it
-        files = keras.utils.image_dataset_from_directory(
-            folder / "tiles", labels=None, image_size=saved_model.image_size, shuffle=False, verbose=False
-        )
-        return len(images), saved_model.model.predict(files, verbose=0)
+    def predicted(by):
+        probabilities, seconds = timed(by)
+        return len(images), seconds, probabilities
+
+    def plainly(name):
+        seconds = plain.ask(name)
+        return len(images), seconds, np.load(folder / "probabilities.npy")
 
     def arrays():
         return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
-    found = {
-        "model.predict": lambda: (len(images), saved_model.model.predict(images, verbose=0)),
-        "model.predict, same batches": lambda: (
-            len(images), saved_model.model.predict(images, batch_size=batch_size, verbose=0)
-        ),
-        "model.predict, tf.data's tuner off": lambda: (len(images), saved_model.model.predict(untuned, verbose=0)),
-        "model.predict, from the files": from_files,
-        "onnxruntime": lambda: (len(images), by_onnx(images)),
-        "predictor on arrays": lambda: (len(images), arrays()),
-    }  # fmt: skip
+    found = {name: lambda name=name: plainly(name) for name in plain.says}
+    found["onnxruntime"] = lambda: predicted(lambda: by_onnx(images))
+    found["predictor on arrays"] = lambda: predicted(arrays)
     for precision in precisions_of_the_processor():
         model = saved_models.load(path, precision)
         suffix = "" if precision == "float32" else f" in {precision}"
-        found[f"predict{suffix}"] = lambda model=model: predicted(model)
+        found[f"predict{suffix}"] = lambda model=model: predicted(
+            lambda: predict_files(model, paths, batch_size).probabilities
+        )
         for name, stride in (("map", min(model.image_size)), ("map_overlapping", None)):
             found[name + suffix] = lambda model=model, name=name + suffix, stride=stride: mapped(model, name, stride)
     return found
+
+
+def timed(function):
+    start = time.perf_counter()
+    return function(), time.perf_counter() - start
 
 
 def main():
@@ -141,20 +144,26 @@ def main():
     side = saved_models.load(arguments.model).image_size
     image_set = data.load(arguments.data, image_size=side, split_files=LISTS.get(arguments.data))
     split = image_set.val.take(range(min(arguments.images, len(image_set.val))))
-    rates, probabilities = {}, {}
+    rates, probabilities, peaks = {}, {}, []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         middles = write_mosaic(split.images, folder / "mosaic.tif")
-        every = ways(arguments.model, split, folder, middles, arguments.batch_size)
+        (folder / "tiles").mkdir()
+        write_tiles(split.images, folder / "tiles")
+        np.save(folder / "images.npy", split.images.astype(np.float32))
+        command = [sys.executable, PLAIN, arguments.model, folder, str(arguments.batch_size)]
+        plain = Contestant(command, machine.plain_environment())
+        every = ways(arguments.model, split, folder, middles, arguments.batch_size, plain)
         for turn in range(arguments.rounds + 1):  # the first warms up
+            if turn:
+                peaks.append(machine.peak_gflops())
             for name, run in every.items():
-                start = time.perf_counter()
-                count, probabilities[name] = run()
+                count, seconds, probabilities[name] = run()
                 if turn:
-                    rates.setdefault(name, []).append(count / (time.perf_counter() - start))
+                    rates.setdefault(name, []).append(count / seconds)
+        plain.close()
         right = {name: tiles_right(folder / name, middles, split.labels) for name in every if name.startswith("map")}
     flops = cost.study(saved_models.load(arguments.model).model, 1).totals["forward_flops"]
-    described = machine.describe()
     plain, median = probabilities["model.predict"], {name: statistics.median(rates[name]) for name in rates}
     predicted = {name: p.argmax(axis=1) for name, p in probabilities.items() if name.startswith("predict")}
     machine.write(
@@ -182,10 +191,11 @@ def main():
                 for name in ("onnxruntime", "predictor on arrays")
             },
             "forward_flops_an_image": flops,
-            "at_the_peak_against_model_predict": round(
-                described["matrix_product_gflops"] * 1e9 / flops / median["model.predict"], 2
-            ),
-            "machine": described,
+            "matrix_product_gflops": [round(peak) for peak in peaks],
+            "at_the_peak_against_model_predict": [
+                round(peak * 1e9 / flops / rate, 2) for peak, rate in zip(peaks, rates["model.predict"])
+            ],
+            "machine": machine.describe(),
         },
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ import pathlib
 import time
 import warnings
 
+import tfproject  # noqa: F401  # isort: skip  # before Keras, as it chooses TensorFlow's kernels
 import keras
 import machine
 import numpy as np

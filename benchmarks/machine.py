@@ -15,10 +15,32 @@ def describe():
     from tfproject.training.run import environment
 
     found = environment()
-    return {
-        "processor": found["processor"] | _kind(), "cores": found["cores"], "gpus": found["gpus"],
+    return hardware(found) | {
         "packages": found["packages"], "commit": found["commit"], "matrix_product_gflops": round(peak_gflops()),
     }  # fmt: skip
+
+
+def hardware(found):
+    """What a time depends on most, of what `tfproject.training.run.environment` gives."""
+    return {"processor": found["processor"] | _kind(), "cores": found["cores"], "gpus": found["gpus"]}
+
+
+def check_runs(directory):
+    """Refuse to go on with runs of another machine, whose times would be told as this one's.
+
+    Args:
+        directory: pathlib.Path of the runs, made if it is not there.
+
+    Raises:
+        SystemExit: if they are of another machine.
+    """
+    from tfproject.training.run import environment
+
+    here, path = hardware(environment()), directory / "machine.json"
+    directory.mkdir(parents=True, exist_ok=True)
+    if path.exists() and (there := json.loads(path.read_text())) != here:
+        raise SystemExit(f"{directory} holds runs of another machine ({there}); name another with --directory.")
+    path.write_text(json.dumps(here) + "\n")
 
 
 def peak_gflops(side=2048, rounds=5):

@@ -13,10 +13,11 @@ HEAD = """# Benchmarks
 
 What the project claims about speed, each figure from a script here. `make bench` runs them all; `python
 benchmarks/readme.py` writes this page from `results/*.json`. Comparisons with PyTorch need `pip install -r
-benchmarks/requirements.txt`, in this environment or in another one that `--torch-python` names.
+benchmarks/requirements.txt`, in this environment or in another one whose Python TORCH_PYTHON names: `make bench
+TORCH_PYTHON=.../bin/python`.
 
-Ours and theirs are measured in turn, several times. Ours and theirs are medians; the ratio is the median of the
-rounds' ratios with the lowest and the highest in brackets, and above 1 ours is better.
+Ours and theirs are measured in turn, several times unless a row says once. Ours and theirs are medians; the ratio is
+the median of the rounds' ratios with the lowest and the highest in brackets, and above 1 ours is better.
 """
 COLUMNS = "| what | against | ours | theirs | ratio, or spread | goal | from |\n|---|---|---|---|---|---|---|"
 
@@ -108,7 +109,7 @@ def _frozen_prefix(result):
             "lowest": cut["times_faster"] * (1 - cut["as_keras_does_it_spread"] / 2),
             "highest": cut["times_faster"] * (1 + cut["as_keras_does_it_spread"] / 2),
             "rounds": measured, "target": 10, "remark": f"its arithmetic is {cut['times_less_arithmetic']} times less; "
-            f"theirs is in float32, from {measured} epochs that were measured",
+            f"theirs is in float32, from {measured} epochs, of which the spread is; ours was measured once",
         }  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def _without_wait(rates, name, goal):
             )
             only = ", so that the goal is met only where it waits" if without < goal <= waiting else ""
             return (
-                "`model.predict` makes batches of 32, and at its end waits for tf.data's tuner, up to seconds; against "
+                "`model.predict` makes batches of 32, and at its end waits for tf.data's tuner; against "
                 f"`{other}` the ratio is {without:.2f}{only}"
             )
     return ""
@@ -149,8 +150,11 @@ def _inference(result):
             remark = f"{100 * alike:.2f} % of the tiles get the class that they get in float32" if alike < 1 else ""
             limit = ""
             if " in " not in name and "at_the_peak_against_model_predict" in result:
-                possible = result["at_the_peak_against_model_predict"]
-                limit = f"at the machine's matrix-product peak the network alone would be {possible:.2f} times as fast"
+                possible = np.atleast_1d(result["at_the_peak_against_model_predict"])
+                limit = (
+                    "at the machine's matrix-product peak the network alone, of images already decoded, would be "
+                    f"{np.median(possible):.2f} ({min(possible):.2f} to {max(possible):.2f}) times as fast"
+                )
             remark = "; ".join(filter(None, (remark, limit, _without_wait(rates, name, goal))))
             others = {"model.predict": goal, **dict.fromkeys((FROM_FILES, *WITHOUT_WAIT, "onnxruntime"))}
             for against, target in others.items():

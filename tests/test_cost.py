@@ -36,6 +36,12 @@ def shape_of(model):
     return default_input_shape(model)
 
 
+@pytest.mark.parametrize("left_open", [(None, None, 3), (None, 64, 3), (64, 64, 3)])
+def test_a_side_that_a_model_leaves_open_has_224_pixels(left_open):
+    expected = None if None not in left_open else tuple(side or 224 for side in left_open)
+    assert shape_of(keras.Sequential([keras.Input(left_open), L.Conv2D(2, 3)])) == expected
+
+
 @pytest.mark.parametrize("application", APPLICATIONS, indirect=True, ids=str)
 def test_applications_as_tensorflows_profiler_counts(application, request):
     name = request.node.callspec.params["application"]

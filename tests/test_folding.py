@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfproject import models
+from tfproject.evaluation.prediction import predictor
 from tfproject.models.folding import call_folded
 from tfproject.models.precision import in_precision
 
@@ -139,22 +140,79 @@ def of_somebodys_own_kind():
     return keras.Model([image], layers.BatchNormalization()(DoublingConvolution(4, 3)(image)))
 
 
+def in_float16():
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, dtype="mixed_float16")(image)
+    return keras.Model([image], layers.BatchNormalization(dtype="mixed_float16")(x))
+
+
+def quantised():
+    """Its kernel is whole numbers that are scaled later."""
+    image = keras.Input((8, 8, 3))
+    x = layers.BatchNormalization()(layers.Dense(4)(layers.Flatten()(image)))
+    model = keras.Model([image], x)
+    model.quantize("int8")
+    return model
+
+
+def masked():
+    """A mask goes through a dense layer and BatchNorm to the mean, which leaves out what it hides."""
+    image = keras.Input((8, 8, 3))
+    x = layers.Masking(-5.0)(layers.Reshape((8, 24))(layers.Cropping2D(0)(image)))
+    x = layers.BatchNormalization()(layers.Dense(4)(x))
+    return keras.Model([image], layers.GlobalAveragePooling1D()(x))
+
+
+class Halved(keras.Model):
+    def call(self, images, training=None):
+        return super().call(images / 2, training=training)
+
+
+def with_a_call_of_its_own():
+    image = keras.Input((8, 8, 3))
+    return Halved([image], layers.BatchNormalization()(layers.Conv2D(4, 3)(image)))
+
+
 @pytest.mark.parametrize(
     "make",
     [not_alone, activation_between, shared_convolution, shared_norm, along_another_axis, in_another_precision,
-     of_somebodys_own_kind],
+     of_somebodys_own_kind, in_float16, quantised, masked, with_a_call_of_its_own],
 )  # fmt: skip
 def test_what_would_give_something_else_is_left_as_it_is(make):
     model = with_statistics(make())
     images = pixels(4, 8, 8, 3) / 64 - 2
-    np.testing.assert_array_equal(call_folded(model, images), model(images, training=False))
+    images[:2, 3:5] = -5
     plain = functools.partial(model, training=False)
+    np.testing.assert_array_equal(call_folded(model, tf.constant(images)), plain(images))
     assert norms_called(folded(model), images) == norms_called(plain, images) > 0
 
 
-def test_random_layers_do_nothing():
+@pytest.mark.parametrize("given", [lambda x: [x], lambda x: {"inner_image": x}, lambda x: x])
+def test_a_model_in_a_model_may_be_called_in_any_way(given):
+    part = keras.Input((8, 8, 3), name="inner_image")
+    inner = keras.Model(given(part), layers.BatchNormalization()(layers.Conv2D(4, 3)(part)))
     image = keras.Input((8, 8, 3))
-    x = layers.BatchNormalization()(layers.Conv2D(4, 3)(layers.RandomFlip()(image)))
+    model = with_statistics(keras.Model([image], layers.ReLU()(inner(given(image)))))
+    images = pixels(4, 8, 8, 3) / 64 - 2
+    np.testing.assert_allclose(call_folded(model, images), model(images, training=False), atol=1e-5)
+
+
+@keras.saving.register_keras_serializable("test_folding")
+class Flipped(layers.Layer):
+    """A layer without an argument that says whether it is training."""
+
+    def __init__(self):
+        super().__init__()
+        self.flip = layers.RandomFlip()
+
+    def call(self, images):
+        return self.flip(images)
+
+
+@pytest.mark.parametrize("layer", [layers.RandomFlip, Flipped])
+def test_random_layers_do_nothing(layer):
+    image = keras.Input((8, 8, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3)(layer()(image)))
     model = with_statistics(keras.Model([image], layers.Dropout(0.5)(x)))
     images = pixels(4, 8, 8, 3) / 64 - 2
     np.testing.assert_allclose(call_folded(model, images), model(images, training=False), atol=1e-5)
@@ -166,3 +224,11 @@ def test_a_subclassed_model_is_called_as_it_is():
             return images * (2 if training is False else 3)
 
     np.testing.assert_array_equal(call_folded(Own(), pixels(2, 3)), 2 * pixels(2, 3))
+
+
+def test_what_predicts_folds():
+    image = keras.Input((8, 8, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(image)))
+    model = with_statistics(keras.Model([image], layers.Softmax()(layers.GlobalAveragePooling2D()(x))))
+    images = pixels(4, 8, 8, 3)
+    assert norms_called(predictor(model, (8, 8), 4), images) == 0

@@ -501,3 +501,22 @@ def test_two_at_once_in_a_directory_are_refused(model, tmp_path):
     scene = write(tmp_path / "scene.tif", mosaic(np.zeros((2, 2), int)))
     with held(tmp_path / "map/.lock"), pytest.raises(UserError, match="in use"):
         map_scene(model, scene, tmp_path / "map")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("bands", [(1, 2, 3), (3, 1, 2)])
+@pytest.mark.parametrize(
+    "layout", [{"tiled": True, "blockxsize": 16, "blockysize": 16}, {"tiled": False, "blockysize": 5}]
+)
+def test_a_sample_of_a_large_scene_has_the_pixels_that_gdal_would_take(tmp_path, monkeypatch, kind, bands, layout):
+    monkeypatch.setattr(scenes, "STRIP", 8)
+    values = np.random.default_rng(0).permutation(3 * 83 * 61).reshape(83, 61, 3).astype(kind)
+    path = write(tmp_path / "scene.tif", values, photometric="MINISBLACK", **layout)
+    for side in (7, 20, 50, 83):
+        monkeypatch.setattr(scenes, "SAMPLE_SIDE", side)
+        with rasterio.open(path) as dataset:
+            shape = scenes._sample_shape(dataset)
+            expected = dataset.read(bands, out_shape=(3, *shape))
+            found = scenes._thinned(dataset, bands, shape)
+        assert max(shape) == side and found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)

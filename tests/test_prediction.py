@@ -469,6 +469,18 @@ class TestExplaining:
         light = Image.fromarray(over.sum(axis=2).astype(np.float32)).resize((12, 10), Image.Resampling.BOX)
         assert np.corrcoef(np.asarray(light).ravel(), heat.ravel())[0, 1] > 0.8
 
+    def test_of_a_network_without_convolutions_there_are_none(self, tiles, tmp_path):
+        from tfproject.tools.heat_maps import explain_files
+
+        image = keras.Input((10, 12, 3))
+        x = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(image))
+        model = saved_models.SavedModel(keras.Model([image], x), ("a", "b"), (10, 12), tmp_path / "dense.keras", {})
+        predictions = predict_files(model, find_images([tiles[0]])[:2])
+        with pytest.raises(UserError, match="dense.keras: it has no convolution .* leave out `--explain`") as error:
+            explain_files(model, predictions, tmp_path / "maps")
+        assert one_sentence(error)
+        assert not (tmp_path / "maps").exists()
+
     def test_an_image_that_is_gone_by_then_has_none(self, saved, tiles, tmp_path):
         from tfproject.tools.heat_maps import explain_files
 

@@ -47,8 +47,8 @@ def load_model(name):
 
 
 def default_input_shape(model):
-    """224x224, as for ImageNet, for a model that leaves its image size open; None for one that does not."""
+    """224 pixels, as for ImageNet, for each side of its image that a model leaves open; None if it leaves none."""
     shapes = [tuple(x.shape[1:]) for x in getattr(model, "inputs", None) or ()]
-    if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][:2] == (None, None) and shapes[0][2]:
-        return (224, 224, shapes[0][2])
+    if len(shapes) == 1 and len(shapes[0]) == 3 and None in shapes[0][:2] and shapes[0][2]:
+        return tuple(side or 224 for side in shapes[0])
     return None

@@ -207,9 +207,10 @@ def _with_keras_weights(build, name):
             return build("imagenet")
     except Exception as error:  # Keras raises a plain Exception where a download fails
         reason = str(error).rpartition(" -- ")[2].rstrip(".")
+        put = "" if _differs_for_imagenet(name) else f", or put them into {imagenet_file(name)}"
         raise UserError(
-            f"{name}'s ImageNet weights are not on this disk and could not be downloaded ({reason}); put them into "
-            f"{imagenet_file(name)}, give the path of a weights file, or go without (weights=None)."
+            f"{name}'s ImageNet weights are not on this disk and could not be downloaded ({reason}); connect to the "
+            f"network{put}."
         ) from error
 
 

@@ -1,7 +1,6 @@
 """BatchNorm folded into the layer before it, which saves a pass over its output wherever nothing is trained."""
 
 import functools
-import inspect
 
 import keras
 import tensorflow as tf
@@ -17,15 +16,16 @@ def call_folded(model, images):
     3.2). The products of kernel and scale are made anew in each call, of the weights as they are then.
 
     Args:
-        model: a keras.Model of one input; where its layers are no graph, or nothing can be folded, it is just called.
+        model: a keras.Model; where it is no graph of layers from one input to one output, or nothing can be folded, it
+            is just called.
         images: a tensor, (b, h, w, c), as the model takes it.
 
     Returns:
         A tensor as `model(images, training=False)` gives it, up to rounding.
     """
-    if not getattr(model, "inputs", None) or len(model.inputs) != 1 or len(model.outputs) != 1:
+    graph = _graph(model)
+    if graph is None:
         return model(images, training=False)
-    graph = keras.Model(model.inputs, model.outputs)  # of a Sequential model, too
     norms = _norms_by_layer(graph)
     folded = {id(norm) for norm in norms.values()}
 
@@ -33,10 +33,10 @@ def call_folded(model, images):
         if id(operation) in norms:
             return functools.partial(_call_with_norm, operation, norms[id(operation)])
         if id(operation) in folded:
-            return lambda x, **_: x
+            return lambda inputs, **_: inputs
         if isinstance(operation, keras.Model):
-            return lambda x, **_: call_folded(operation, x)
-        if "training" in inspect.signature(operation.call).parameters:
+            return functools.partial(_call_inner, operation)
+        if isinstance(operation, keras.layers.Layer):
             return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})
         return operation
 
@@ -44,11 +44,26 @@ def call_folded(model, images):
     return graph._run_through_graph(tf.cast(images, graph.inputs[0].dtype), operation_fn=called)[0]
 
 
+def _graph(model):
+    """The functional model of a model that is no more than its graph from one input to one output; None of others."""
+    if not getattr(model, "inputs", None) or len(model.inputs) != 1 or len(model.outputs) != 1:
+        return None
+    graph = keras.Model(model.inputs, model.outputs)  # of a Sequential model, too
+    return graph if type(model).call in (type(graph).call, keras.Sequential.call) else None
+
+
+def _call_inner(model, *args, **kwargs):
+    if len(args) == 1 and tf.is_tensor(args[0]) and not kwargs.keys() - {"training", "mask"}:
+        return call_folded(model, args[0])
+    return model(*args, **{**kwargs, "training": False})
+
+
 def _norms_by_layer(graph):
     """The BatchNorm layers that can be folded, by the id of the layer before.
 
     It can be if it follows a `FOLDED_INTO` layer without an activation, in the same precision, both are called once,
-    and nothing else sees what is between them.
+    and nothing else sees what is between them. float16 is left out: products of kernel and scale may be too small for
+    it.
     """
     nodes = [node for depth in graph._nodes_by_depth.values() for node in depth]
     calls = [id(node.operation) for node in nodes]
@@ -63,18 +78,28 @@ def _norms_by_layer(graph):
         if (
             type(before) in FOLDED_INTO and before.activation is keras.activations.linear
             and last and getattr(before, "data_format", "channels_last") == "channels_last"
-            and before.compute_dtype == norm.compute_dtype and node.arguments.kwargs.get("mask") is None
+            and before.compute_dtype == norm.compute_dtype != "float16" and before.quantization_mode is None
+            and node.arguments.kwargs.get("mask") is None
             and calls.count(id(before)) == calls.count(id(norm)) == seen.count(id(node.input_tensors[0])) == 1
         ):  # fmt: skip
             found[id(before)] = norm
     return found
 
 
-def _call_with_norm(layer, norm, x):
-    # Outside of a layer's own call Keras gives its weights in float32, whatever the layer computes in.
-    scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon) * (norm.gamma if norm.scale else 1)
-    offset = (norm.beta if norm.center else 0) - (norm.moving_mean - (layer.bias if layer.use_bias else 0)) * scale
-    kernel, offset = (tf.cast(weights, layer.compute_dtype) for weights in (layer.kernel * scale, offset))
-    x = tf.cast(x, layer.compute_dtype)
-    x = keras.ops.matmul(x, kernel) if isinstance(layer, keras.layers.Dense) else layer.convolution_op(x, kernel)
-    return tf.nn.bias_add(x, offset)  # not a sum, which TensorFlow would not fuse with the convolution
+def _call_with_norm(layer, norm, inputs):
+    if getattr(inputs, "_keras_mask", None) is not None:  # which only layers hand on
+        return norm(layer(inputs), training=False)
+
+    def weights(variable, use):  # exact, as Keras' BatchNorm computes, whatever precision they are kept in
+        return tf.cast(variable, tf.float32) if use else 0.0
+
+    scale = tf.math.rsqrt(weights(norm.moving_variance, True) + norm.epsilon)
+    scale = scale * weights(norm.gamma, True) if norm.scale else scale
+    mean = weights(norm.moving_mean, True) - weights(layer.bias, layer.use_bias)
+    kernel, offset = weights(layer.kernel, True) * scale, weights(norm.beta, norm.center) - mean * scale
+    kernel, offset, inputs = (tf.cast(x, layer.compute_dtype) for x in (kernel, offset, inputs))
+    if isinstance(layer, keras.layers.Dense):
+        outputs = keras.ops.matmul(inputs, kernel)
+    else:
+        outputs = layer.convolution_op(inputs, kernel)
+    return tf.nn.bias_add(outputs, offset)  # not a sum, which TensorFlow would not fuse with the convolution

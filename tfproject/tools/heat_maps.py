@@ -56,9 +56,15 @@ def explain_files(saved_model, predictions, directory):
         A list of pathlib.Path, a file for each row of the predictions; None for an image that is gone by now.
 
     Raises:
-        UserError: as `heat_mapper`, or if a file cannot be written.
+        UserError: if no heat maps can be drawn of the network, or a file cannot be written.
     """
-    heat_of = heat_mapper(saved_model.model)
+    try:
+        heat_of = heat_mapper(saved_model.model)
+    except UserError as error:
+        raise UserError(
+            f"No heat maps can be drawn of {saved_model.path}: it has no convolution with more than one position, or "
+            "cannot be laid open; leave out `--explain`."
+        ) from error
     directory = pathlib.Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -280,10 +280,11 @@ def _thinned(dataset, bands, shape):
     """
     import rasterio
 
-    if dataset.overviews(bands[0]):
+    tiled = dataset.block_shapes[bands[0] - 1][1] < dataset.width
+    if not tiled or dataset.overviews(bands[0]):
         return dataset.read(bands, out_shape=(len(bands), *shape))
     rows, columns = (
-        ((np.arange(count) + 0.5) * (length / count)).astype(int) for count, length in zip(shape, dataset.shape)
+        (2 * np.arange(count) + 1) * length // (2 * count) for count, length in zip(shape, dataset.shape)
     )
     found = np.empty((len(bands), *shape), np.result_type(*(dataset.dtypes[band - 1] for band in bands)))
     for top in range(0, dataset.height, STRIP):
