@@ -6,8 +6,8 @@ with all of its time, on CIFAR-10 that of eight times the epochs that it had, an
 which ours is compared as well. Ours is the recommended recipe with its schedule over fewer epochs, as the goals ask for
 less than it reaches. Epochs and their validation count, starting up does not. Ours predicts as it is meant to be used,
 with several views of an image, once, at its end. Stopped and started again, a run goes on where it was; the runs of a
-seed follow each other. The course's trains for long, so that it may have fewer seeds: they are compared again; and its
-epochs all count as the median one, without what else the machine did in hours. Ours count as they were.
+seed follow each other. The course's trains for long, so that it may have fewer seeds: they are compared again. Of both
+every epoch counts as the run's median one, without what else the machine did in hours.
 """
 
 import argparse
@@ -37,6 +37,11 @@ def seconds_to(goal, accuracies, seconds):
     return sum(seconds[: reached[0] + 1] if reached else seconds)
 
 
+def typical(seconds):
+    """Those of a run's epochs, each taken to be the median one: what else the machine did makes some longer."""
+    return [statistics.median(seconds)] * len(seconds)
+
+
 def ours(image_set, name, seed, directory, epochs):
     """(accuracies, seconds) of so many epochs of the recommended recipe, and of the views at the end."""
     import dataclasses
@@ -54,7 +59,7 @@ def ours(image_set, name, seed, directory, epochs):
     start = time.perf_counter()
     scores = evaluation.evaluate(run.model, image_set.val, image_set.class_names, views=VIEWS[name])
     took = time.perf_counter() - start
-    return [*run.history["val_accuracy"], scores.accuracy], [*run.history["seconds"], took]
+    return [*run.history["val_accuracy"], scores.accuracy], [*typical(run.history["seconds"]), took]
 
 
 def courses(image_set, name, seed, directory, epochs):
@@ -95,10 +100,8 @@ def courses_apart(image_set, name, seed, directory, epochs):
 
 
 def _history(log, epochs):
-    """(accuracies, seconds): each epoch counts as the median one, as whatever else ran meanwhile made it longer."""
     rows = _rows(log)[:epochs]
-    typical = statistics.median(float(row["seconds"]) for row in rows)
-    return [float(row["val_accuracy"]) for row in rows], [typical] * len(rows)
+    return [float(row["val_accuracy"]) for row in rows], typical([float(row["seconds"]) for row in rows])
 
 
 def _rows(log):

@@ -7,6 +7,7 @@ from tfproject.cost.growth import shown
 from tfproject.cost.memory import STEPPING
 from tfproject.cost.table import family
 from tfproject.cost.text import number, percent, size
+from tfproject.wording import joined
 
 _TWO_GRADIENTS = (
     ": a layer with weights computes a gradient for its weights and one for its input, each as large as its forward "
@@ -306,7 +307,7 @@ def _under(machine, roof, rows):
         words.append(f"{len(above)} lie{'s' * (len(above) == 1)} above it {cache}({_counted(above)})")
     if below:
         words.append(f"{len(below)} less than half, bound by neither roof ({_counted(below)})")
-    return f" Forward, of the {len(parts)} layers under {roof}'s roof {_joined(words)}."
+    return f" Forward, of the {len(parts)} layers under {roof}'s roof {joined(words)}."
 
 
 def _fastest(row, machine):
@@ -416,10 +417,6 @@ def _by_family(rows):
 
 def _counted(rows):
     return ", ".join(f"{name} {len(own)}" for name, own in _by_family(rows).items())
-
-
-def _joined(words):
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _part(table, rows, field):

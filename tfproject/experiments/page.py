@@ -7,6 +7,7 @@ from tfproject.experiments.analysis import to_csv
 from tfproject.experiments.reading import read_contrasts
 from tfproject.files import write_atomically
 from tfproject.training.run import Run
+from tfproject.wording import between, percent, points
 
 CORRECTED = (
     "p is corrected for the number of comparisons in the experiment by Holm's method, and 'shown' is said where it is "
@@ -155,16 +156,16 @@ def _table(rows):
         ("variation", lambda r: r["variation"]),
         ("differs in", lambda r: r["changes"]),
         ("accuracy", _accuracy_cell),
-        ("std. dev.", lambda r: _points(r["val_accuracy_spread"])),
-        ("95 % interval", lambda r: _range(r["val_accuracy_low"], r["val_accuracy_high"], _percent)),
-        ("difference", lambda r: _points(r["difference"], "+")),
-        ("95 % interval", lambda r: _range(r["difference_low"], r["difference_high"], lambda v: _points(v, "+"))),
+        ("std. dev.", lambda r: points(r["val_accuracy_spread"])),
+        ("95 % interval", lambda r: between(r["val_accuracy_low"], r["val_accuracy_high"], percent)),
+        ("difference", lambda r: points(r["difference"], "+")),
+        ("95 % interval", lambda r: between(r["difference_low"], r["difference_high"], lambda v: points(v, "+"))),
         ("corrected p", lambda r: "" if r["p_corrected"] is None else f"{r['p_corrected']:.2g}"),
-        ("training", lambda r: _percent(r["train_accuracy"])),
-        ("gap", lambda r: _points(r["gap"])),
+        ("training", lambda r: percent(r["train_accuracy"])),
+        ("gap", lambda r: points(r["gap"])),
         ("loss", lambda r: "" if r["val_loss"] is None else f"{r['val_loss']:.3f}"),
-        ("test", lambda r: _percent(r["test_accuracy"])),
-        ("published", lambda r: _percent(r["published_test_accuracy"])),
+        ("test", lambda r: percent(r["test_accuracy"])),
+        ("published", lambda r: percent(r["published_test_accuracy"])),
         ("noise scale", lambda r: "" if r["noise_scale"] is None else f"{r['noise_scale']:,.0f}"),
         ("epochs", lambda r: "" if r["epochs"] is None else f"{r['epochs']:g}"),
         ("steps", lambda r: "" if r["steps"] is None else f"{r['steps']:,}"),
@@ -177,19 +178,7 @@ def _table(rows):
 
 
 def _accuracy_cell(row):
-    return f"{row['diverged']} of {row['seeds']} diverged" if row["diverged"] else _percent(row["val_accuracy"])
-
-
-def _percent(value):
-    return "" if value is None else f"{value:.2%}"
-
-
-def _points(value, sign=""):
-    return "" if value is None else f"{100 * value:{sign}.2f}"
-
-
-def _range(low, high, show):
-    return "" if low is None else f"{show(low)} to {show(high)}"
+    return f"{row['diverged']} of {row['seeds']} diverged" if row["diverged"] else percent(row["val_accuracy"])
 
 
 def _histories(study, analysis):

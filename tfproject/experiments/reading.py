@@ -1,5 +1,7 @@
 """Two sentences about an experiment, made from its table, that say no more than the intervals show."""
 
+from tfproject.wording import joined
+
 SIGNIFICANCE = 0.05
 UNLEARNT = 0.1  # of accuracy on the training images
 
@@ -41,7 +43,7 @@ def unlearnt(analysis):
     ]  # fmt: skip
     if not behind:
         return None
-    listed = _joined([f"'{row['variation']}' ({row['train_accuracy']:.0%})" for row in behind])
+    listed = joined([f"'{row['variation']}' ({row['train_accuracy']:.0%})" for row in behind])
     return (
         f"Fewer of the training images than with '{analysis['baseline']}' ({base:.0%}) are learnt with {listed}: what "
         "more training would bring there, this does not show."
@@ -69,7 +71,7 @@ def read_contrasts(rows):
         own = [row for row in compared if _shown(row) == is_shown]
         if own:
             told = [f"'{row['variation']}' against '{row['against']}' ({_difference(row)})" for row in own]
-            parts.append(f"{verdict}: {_joined(told)}")
+            parts.append(f"{verdict}: {joined(told)}")
     return f"Of pairs that differ in one thing {'; '.join(parts) or 'none has a mean on both sides'}."
 
 
@@ -101,7 +103,7 @@ def _second(others, shown):
     if diverged:
         parts.append(
             "training diverged for "
-            + _joined([f"'{row['variation']}' with {row['diverged']} of {row['seeds']} seeds" for row in diverged])
+            + joined([f"'{row['variation']}' with {row['diverged']} of {row['seeds']} seeds" for row in diverged])
         )
     if not parts:
         return "No difference to the baseline is left open."
@@ -114,7 +116,7 @@ def _are(rows):
 
 
 def _listed(rows):
-    return _joined([f"'{row['variation']}' ({_difference(row)})" for row in rows])
+    return joined([f"'{row['variation']}' ({_difference(row)})" for row in rows])
 
 
 def _difference(row):
@@ -128,7 +130,3 @@ def _difference(row):
 
 def _interval(low, high):
     return "" if low is None else f" (95 % interval {low:.1%} to {high:.1%})"
-
-
-def _joined(parts):
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

@@ -11,6 +11,7 @@ from scipy import stats
 
 from tfproject.interpret.faithfulness import KINDS, shown
 from tfproject.interpret.semantics import CHANCE, CLASS_PURITY, SIGNIFICANCE
+from tfproject.wording import joined
 
 NAMED = 3  # units, sets or hues that are named one by one
 _LOOKS_FOR = {"edge": "edges", "colour edge": "edges between colours", "colour": "a colour",
@@ -75,7 +76,7 @@ def first_layer(rows):
         text += " The kernels are too small to tell an orientation."
     hues = collections.Counter(row["opponents"] for row in rows if "colour" in row["kind"]).most_common(NAMED)
     if hues and hues[0][1] > 1:
-        text += f" The colours are most often {_joined([f'{name} ({count})' for name, count in hues])}."
+        text += f" The colours are most often {joined([f'{name} ({count})' for name, count in hues])}."
     return text
 
 
@@ -184,7 +185,7 @@ def selective_units(rows):
         for row in found[:NAMED]
     ]
     most = "the most selective are" if len(named) > 1 else "it is"
-    return f"Of {_units(len(rows))} before the classes, {len(found):,} {_are(found)} {what}; {most} {_joined(named)}."
+    return f"Of {_units(len(rows))} before the classes, {len(found):,} {_are(found)} {what}; {most} {joined(named)}."
 
 
 def selectivity_in_words(row):
@@ -212,7 +213,7 @@ def silenced_units(rows):
     text = f"Silenced one at a time, on {rows[0]['images']:,} images, "
     if lost:
         text += f"{len(lost):,} of {_units(len(rows))} {_are(lost)} shown to be worth accuracy, the most "
-        text += f"{_joined([_loss(row) for row in lost[:NAMED]])}."
+        text += f"{joined([_loss(row) for row in lost[:NAMED]])}."
     else:
         text += f"no unit of {len(rows):,} is shown to be worth accuracy; on so few images a loss of one unit alone is "
         text += f"shown from {_points(_least_shown(rows))} on."
@@ -222,7 +223,7 @@ def silenced_units(rows):
             f"{_between(-row['drop_high'], -row['drop_low'])})"
             for row in won[:NAMED]
         ]
-        text += f" Accuracy is gained by silencing {len(won):,} of them, the most {_joined(named)}."
+        text += f" Accuracy is gained by silencing {len(won):,} of them, the most {joined(named)}."
     left = len(rows) - len(lost) - len(won)
     return text + (f" For the other {left:,} it is left open." if 0 < left < len(rows) else "")
 
@@ -262,13 +263,13 @@ def _sets_in_words(rows, prefix, images):
     text += f"random ones for {len(more) or 'none'} of {len(rows)} such sets{'' if more else ', as far as is shown'}"
     if named := more[:NAMED]:
         text += ": " if len(named) == len(more) else ", the most "
-        text += _joined([
+        text += joined([
             f"{row['set']} ({_units(row['units'])}: {_points(row[f'{prefix}drop'])}, "
             f"{_between(row[f'{prefix}drop_low'], row[f'{prefix}drop_high'])}; random ones "
             f"{_points(row[f'{prefix}control_drop'])})"
             for row in named
         ])  # fmt: skip
-    left = f" It is left open for {_joined([row['set'] for row in others])}." if more and others else ""
+    left = f" It is left open for {joined([row['set'] for row in others])}." if more and others else ""
     return f"{text}.{left}"
 
 
@@ -331,7 +332,7 @@ def attribution_methods(rows, image_count):
     passed = [row["method"] for row in rows if row["verdict"] == "passes"]
     text = (
         f"Of {len(rows)} attribution methods, checked on {image_count:,} images, "
-        f"{_joined(passed) if passed else 'none'} {'are' if len(passed) > 1 else 'is'} shown to depend on the weights "
+        f"{joined(passed) if passed else 'none'} {'are' if len(passed) > 1 else 'is'} shown to depend on the weights "
         "and to name pixels that count for more than those of moved maps and of other images' maps."
     )
     central = [
@@ -340,7 +341,7 @@ def attribution_methods(rows, image_count):
     ]  # fmt: skip
     if central:
         text += (
-            f" By deletion or insertion {_joined(central)} {'is' if len(central) == 1 else 'are'} shown to be better "
+            f" By deletion or insertion {joined(central)} {'is' if len(central) == 1 else 'are'} shown to be better "
             "than moved maps and not than other images' maps: there a map may know no more than where subjects lie."
         )
     return text
@@ -355,7 +356,7 @@ def _kinds(rows, verb, names):
         parts[0] = f"{count} {verb}{'s' if count == '1' else ''} {rest}"
     if counts["silent"]:
         parts.append(f"{counts['silent']:,} {'is' if counts['silent'] == 1 else 'are'} silent")
-    return _joined(parts)
+    return joined(parts)
 
 
 def _selective(row):
@@ -380,7 +381,7 @@ def _layers(found, rows):
     if len(found) == len(rows):
         return f"all {len(rows)} layers" if len(rows) > 1 else "this layer"
     count = f"{len(found)} of {len(rows)} layers" if found else f"none of {len(rows)} layers"
-    return f"{count}: {_joined([row['layer'] for row in found])}" if found else count
+    return f"{count}: {joined([row['layer'] for row in found])}" if found else count
 
 
 def _are(rows):
@@ -406,7 +407,3 @@ def _between(low, high):
 def _interval(row, name):
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return "" if low is None else f" (95 % interval {_percent(low)} to {_percent(high)})"
-
-
-def _joined(parts):
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

@@ -6,6 +6,7 @@ import pathlib
 
 from tfproject.files import write_atomically
 from tfproject.statistics import holm
+from tfproject.wording import between, percent, points
 
 HEADINGS = {
     "exploration": "Data exploration",
@@ -262,7 +263,7 @@ def _preparation(found, heading):
         )  # fmt: skip
     rows, within = found["robustness"], sum(quality >= QUALITY[0] for quality in SEVERITIES["JPEG"])
     shown = [row for row in rows if row["p_corrected"] is not None and row["p_corrected"] < 0.05]
-    words = [f"{row['step']}, {row['corruption']} ({_points(row['gain'], '+')} points)" for row in shown]
+    words = [f"{row['step']}, {row['corruption']} ({points(row['gain'], '+')} points)" for row in shown]
     yield page.Section(
         "The same changes step by step, on tiles as they are and of lower quality",
         text=(
@@ -286,9 +287,9 @@ def _gain_rows(rows):
     """What `gains` gives, as cells of a table."""
     for row in rows:
         yield (
-            row["step"], _percent(row["accuracy"]), _points(row["spread"]),
-            _between(row["low"], row["high"], _percent), _points(row["gain"], "+"),
-            _between(row["gain_low"], row["gain_high"], lambda v: _points(v, "+")),
+            row["step"], percent(row["accuracy"]), points(row["spread"]),
+            between(row["low"], row["high"], percent), points(row["gain"], "+"),
+            between(row["gain_low"], row["gain_high"], lambda v: points(v, "+")),
             "" if row["p_corrected"] is None else f"{row['p_corrected']:.2g}",
         )  # fmt: skip
 
@@ -297,9 +298,9 @@ def _accuracies(rows):
     head = ("variation", "accuracy", "std. dev.", "95 % interval", "difference", "95 % interval", "corrected p")
     return (head, *(
         (
-            row["variation"], _percent(row["val_accuracy"]), _points(row["val_accuracy_spread"]),
-            _between(row["val_accuracy_low"], row["val_accuracy_high"], _percent), _points(row["difference"], "+"),
-            _between(row["difference_low"], row["difference_high"], lambda v: _points(v, "+")),
+            row["variation"], percent(row["val_accuracy"]), points(row["val_accuracy_spread"]),
+            between(row["val_accuracy_low"], row["val_accuracy_high"], percent), points(row["difference"], "+"),
+            between(row["difference_low"], row["difference_high"], lambda v: points(v, "+")),
             "" if row["p_corrected"] is None else f"{row['p_corrected']:.2g}",
         )
         for row in rows
@@ -323,7 +324,7 @@ def _steps(found, heading):
         left = [row["step"] for row in known if row not in sure]
         text.append(
             f"From {rows[0]['accuracy']:.2%} to {rows[-1]['accuracy']:.2%}; the largest gain is of "
-            f"'{most['step']}', {_points(most['gain'], '+')} points. Shown to gain (corrected p below 0.05): "
+            f"'{most['step']}', {points(most['gain'], '+')} points. Shown to gain (corrected p below 0.05): "
             f"{', '.join(gained) or 'none'}" + (f"; shown to lose: {', '.join(lost)}" if lost else "")
             + (f"; not shown to do either: {', '.join(left)}" if left else "") + "."
         )  # fmt: skip
@@ -337,9 +338,9 @@ def _unbacked(rows):
     """A sentence about the choice of the network, if its step is not shown to gain."""
     for row in rows:
         if row["step"] == "+ residual network" and row["gain_low"] is not None and row["gain_low"] <= 0:
-            between = _between(row["gain_low"], row["gain_high"], _signed)
+            interval = between(row["gain_low"], row["gain_high"], _signed)
             yield (
-                f"That of the residual network is {_points(row['gain'], '+')} points ({between}): this measurement "
+                f"That of the residual network is {points(row['gain'], '+')} points ({interval}): this measurement "
                 "does not back its choice."
             )
 
@@ -366,10 +367,10 @@ def _runs(found):
         for split in ("validation", "test"):
             for views, own in found[split].items():
                 rows.append((
-                    run, split, views, _percent(own["accuracies"][i]), _between(*own["intervals"][i], _percent),
+                    run, split, views, percent(own["accuracies"][i]), between(*own["intervals"][i], percent),
                     "" if own["kappa"][i] is None else _four(own["kappa"][i]),
-                    _between(*own["kappa_interval"][i], _four), _four(own["macro_f1"][i]),
-                    _between(*own["macro_f1_interval"][i], _four),
+                    between(*own["kappa_interval"][i], _four), _four(own["macro_f1"][i]),
+                    between(*own["macro_f1_interval"][i], _four),
                     f"{own['calibration_error'][i]:.4f}", f"{found['seconds'][i] / 60:.0f}",
                 ))  # fmt: skip
     return (head, *rows)
@@ -413,19 +414,19 @@ def _random_to_spatial(parts, task):
     classes = [row for row in drop["classes"] if row["drop"] is not None]
     worst = max(classes, key=lambda row: row["drop"])
     apart = [row["class"] for row in classes if row["random_recall"]["low"] > row["spatial_recall"]["high"]]
-    both = {kind: f"{own['share']:.2%} ({_between(own['low'], own['high'], _percent)})"
+    both = {kind: f"{own['share']:.2%} ({between(own['low'], own['high'], percent)})"
             for kind, own in drop["accuracy"].items()}  # fmt: skip
     text = [
         f"The first run of each, {_views(drop['views'])}: {both['random']} on the random split and {both['spatial']} "
         "on the spatial one, whose test tiles lie in another part of Europe than its training tiles: a difference of "
         f"{_difference(drop['difference'])}. The two tests have other shares of each class, which the mean of the "
-        f"classes' drops does not feel: {_points(drop['mean_recall_drop'])} points. Trained on were "
+        f"classes' drops does not feel: {points(drop['mean_recall_drop'])} points. Trained on were "
         f"{drop['training_tiles']['random']:,} and {drop['training_tiles']['spatial']:,} tiles."
         if task.data == "eurosat"
         else f"The first run of each: {both['random']} and {both['spatial']}. These tiles have no places: the "
         "'spatial' split is another random one.",
         *_same_tiles_words(drop, task.data == "eurosat"),
-        f"The largest drop is that of {worst['class']}: {_points(worst['drop'])} points. The intervals of the two "
+        f"The largest drop is that of {worst['class']}: {points(worst['drop'])} points. The intervals of the two "
         f"recalls are apart for: {', '.join(apart) or 'no class'}.",
     ]
     if grown := [row for row in drop["grown"] if row["growth"] > 0][:3]:
@@ -447,7 +448,7 @@ def _random_to_spatial(parts, task):
         )
     head = ("class", "recall, random", "recall, spatial", "drop, points", "colour shift, random", "spatial")
     table = [
-        (row["class"], _share(row["random_recall"]), _share(row["spatial_recall"]), _points(row["drop"], "+"),
+        (row["class"], _share(row["random_recall"]), _share(row["spatial_recall"]), points(row["drop"], "+"),
          _shown(row["random_shift"]), _shown(row["spatial_shift"]))
         for row in drop["classes"]
     ]  # fmt: skip
@@ -482,7 +483,7 @@ def _views(count):
 
 
 def _difference(found):
-    return f"{_points(found['difference'])} points (95 % interval {_between(found['low'], found['high'], _points)})"
+    return f"{points(found['difference'])} points (95 % interval {between(found['low'], found['high'], points)})"
 
 
 def _seen_in_choosing(parts):
@@ -504,8 +505,8 @@ def _analysis(found, heading):
     table = []
     for run, test in zip(found["runs"], found["tests"]):
         row = [run]
-        for key, show in (("accuracy", _percent), ("kappa", _four), ("macro_f1", _four)):
-            row += [show(test[key]) if test[key] is not None else "", _between(*test[f"{key}_interval"], show)]
+        for key, show in (("accuracy", percent), ("kappa", _four), ("macro_f1", _four)):
+            row += [show(test[key]) if test[key] is not None else "", between(*test[f"{key}_interval"], show)]
         table.append(tuple(row))
     yield page.Section(heading, text=(
         f"Of the random split, {views}; the interval of the accuracy is Wilson's, those of kappa and macro F1 come "
@@ -638,7 +639,7 @@ def _confusion_words(found):
     hardest = [row for row in found["hardest"] if row["errors"]][:3]
     yield "Hardest: " + ("; ".join(
         f"{row['class']}, {row['errors']} of {row['count']} wrong (recall {row['recall']:.1%}, "
-        f"{_between(row['low'], row['high'], _percent)}), taken for "
+        f"{between(row['low'], row['high'], percent)}), taken for "
         + ", ".join(f"{name} ({count})" for name, count in list(row["taken_for"].items())[:2])
         for row in hardest) or "no class has an error") + "."  # fmt: skip
     pairs = [pair for pair in found["pairs"] if pair["errors"]][:3]
@@ -656,7 +657,7 @@ def _noise_words(noise):
     share = noise["share"]
     return (
         f"{share['hits']} of {share['count']:,} test tiles ({share['share']:.2%}, "
-        f"{_between(share['low'], share['high'], _percent)}) are candidates for a wrong label: {by} that were not "
+        f"{between(share['low'], share['high'], percent)}) are candidates for a wrong label: {by} that were not "
         "trained on them say confidently and alike that they are of another class. Whether they are wrong, only a look "
         "at them can tell; scores are given with all tiles."
     )
@@ -668,7 +669,7 @@ def _bias_words(found):
     yield (
         f"Whether the classes are predicted as often as they are true, all together: p {rates['p']:.2g} (Stuart and "
         "Maxwell). Shown to differ: "
-        + ("; ".join(f"{row['class']} by {_points(row['difference'], '+')} points" for row in biased) or "no class")
+        + ("; ".join(f"{row['class']} by {points(row['difference'], '+')} points" for row in biased) or "no class")
         + "."
     )
     for name, each in found["groups"].items():
@@ -680,7 +681,7 @@ def _bias_words(found):
             tested = "; size cannot be told from what the classes are"
         yield (
             f"By {name}: lowest for {lowest['group']} with {lowest['accuracy']:.2%} "
-            f"({_between(lowest['low'], lowest['high'], _percent)}) of {lowest['count']:,}; p of any difference "
+            f"({between(lowest['low'], lowest['high'], percent)}) of {lowest['count']:,}; p of any difference "
             f"{each['p_corrected']:.2g}{tested}, corrected for the number of groupings."
         )
 
@@ -722,14 +723,14 @@ def vgg16_words(parts):
             above = f"shown to be {'above' if found['difference'] > 0 else 'below'} that of VGG16"
         yield (
             f"On the {kind} split, one view and one run each, the run from scratch is {above} "
-            f"({_points(found['difference'], '+')} points, {_between(found['low'], found['high'], _signed)}), with "
+            f"({points(found['difference'], '+')} points, {between(found['low'], found['high'], _signed)}), with "
             f"{parts[kind]['parameters']:,} parameters against {parts['vgg16'][kind]['parameters']:,}."
         )
     if len(both) == 2 and "ours" in both["spatial"]:
         ours, its = (both["random"][name]["share"] - both["spatial"][name]["share"] for name in ("ours", "vgg16"))
         yield (
-            f"From the random to the spatial split the run from scratch falls by {_points(ours)} points and that of "
-            f"VGG16 by {_points(its)}."
+            f"From the random to the spatial split the run from scratch falls by {points(ours)} points and that of "
+            f"VGG16 by {points(its)}."
         )
 
 
@@ -750,8 +751,8 @@ def _conclusions(parts, eurosat):
                     f"network {own:.2%} of them.")  # fmt: skip
     if "steps" in parts and (known := [row for row in parts["steps"]["gains"] if row["gain"] is not None]):
         most = max(known, key=lambda row: row["gain"])
-        between = _between(most["gain_low"], most["gain_high"], _signed)
-        text.append(f"Of the steps, '{most['step']}' adds most: {_points(most['gain'], '+')} points ({between}), in a "
+        interval = between(most["gain_low"], most["gain_high"], _signed)
+        text.append(f"Of the steps, '{most['step']}' adds most: {points(most['gain'], '+')} points ({interval}), in a "
                     "short training on a part of the tiles."
                     if most["gain"] > 0 else "None of the steps adds to the accuracy.")  # fmt: skip
     return page.Section("Conclusions", text=tuple(text) or ("Missing: no part that it could follow from is finished.",))
@@ -792,7 +793,7 @@ def _limits(parts):
     text += _where_it_looks(parts.get("analysis", {}))
     if "analysis" in parts and parts["analysis"]["label_noise"]["share"]["hits"]:
         share = parts["analysis"]["label_noise"]["share"]
-        text.append(f"{share['hits']} test tiles ({_between(share['low'], share['high'], _percent)}) are candidates "
+        text.append(f"{share['hits']} test tiles ({between(share['low'], share['high'], percent)}) are candidates "
                     "for a wrong label; differences so small between very good networks say little.")  # fmt: skip
     return page.Section("Limits", text=tuple(text))
 
@@ -886,30 +887,18 @@ SECTIONS = {
 }  # fmt: skip
 
 
-def _percent(value):
-    return "" if value is None else f"{value:.2%}"
-
-
 def _signed(value):
-    return _points(value, "+")
+    return points(value, "+")
 
 
 def _four(value):
     return f"{value:.4f}"
 
 
-def _points(value, sign=""):
-    return "" if value is None else f"{100 * value:{sign}.2f}"
-
-
-def _between(low, high, show):
-    return "" if low is None else f"{show(low)} to {show(high)}"
-
-
 def _share(found):
     if found["share"] is None:
         return "none"
-    return f"{found['share']:.2%} ({_between(found['low'], found['high'], _percent)})"
+    return f"{found['share']:.2%} ({between(found['low'], found['high'], percent)})"
 
 
 def _shown(value):
