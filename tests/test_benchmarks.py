@@ -191,8 +191,12 @@ def test_a_goal_that_ours_misses_is_told_and_no_time_to_it():
     _, _, to_goal = whole_runs.claim_of("eurosat", [compared(found, 0.75)], 0.75)  # which theirs reaches
     assert to_goal["ratio"] == 7.5 and to_goal["remark"] == whole_runs.TIMED
     missed = [compared(found, 0.85), compared(found | {"ours": ([0.7, 0.84], [4, 4])}, 0.85, course_seed=0)]
-    best, runs, to_their_best = whole_runs.claim_of("eurosat", missed, 0.85)
+    best, runs, *to_goal, to_their_best = whole_runs.claim_of("eurosat", missed, 0.85)
     assert runs["ours"] == 1 and claims.met(runs) is False
+    assert [row["rounds"] for row in to_goal] == [1, 1] and "the 1 of 2 runs" in to_goal[0]["what"]
+    _, runs, to_their_best = whole_runs.claim_of("eurosat", missed[1:], 0.85)  # none got there
+    assert runs["ours"] == 0
+    best, runs, *to_goal, to_their_best = whole_runs.claim_of("eurosat", missed, 0.85)
     assert to_their_best["target"] is None and to_their_best["remark"] == "2 runs of ours, 1 of theirs"
 
 
