@@ -2,12 +2,12 @@
 
 All see the same tiles, one way after the other, several rounds. `predict` reads JPEG files, as `model.predict, from the
 files` does through Keras' own reader; the others but `map` get the decoded images. `model.predict` is in a process of
-its own, with TensorFlow's own threads and kernels. `map` reads a mosaic of the tiles as
-a GeoTIFF, a window a tile, and also writes its map. `map_overlapping` is the same mosaic at a stride of a quarter
-window, counted in windows, as `tfproject map` has it without a word; which share of the tiles it gets right is told,
-each judged in its middle, away from the seams. `model.predict` lets tf.data's tuner watch its input, and at its end
-waits for it; how fast it is without is told, too. So is how many times faster than it the network alone would be at the
-machine's matrix-product peak. Where the processor has instructions for bfloat16, `predict` and `map` are also measured
+its own, with TensorFlow's own threads and kernels. `map` reads a mosaic of the tiles as a GeoTIFF, a window a tile, and
+also writes its map. `map_overlapping` is the same mosaic at a stride of a quarter window, counted in windows, as
+`tfproject map` has it without a word; which share of the tiles it gets right is told, each judged in its middle, away
+from the seams. `model.predict` lets tf.data's tuner watch its input, and at its end waits for it; how fast it is
+without is told, too. So is how many times faster than it the network alone would be at the machine's matrix-product
+peak. Where the processor has instructions for bfloat16, `predict` and `map` are also measured
 as `--precision mixed_bfloat16` has them, and how many tiles both precisions get right, and see alike, is told.
 """
 

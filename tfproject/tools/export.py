@@ -191,7 +191,7 @@ _RUNNERS = {"onnx": _onnx, "tflite": _tflite, "savedmodel": _savedmodel}
 
 def _largest_difference(saved_model, run, images):
     def expected(step):  # Keras' own, and not what `predict` makes of the network
-        return np.asarray(saved_model.model([step], training=False), np.float32)
+        return np.asarray(saved_model.model(step, training=False), np.float32)
 
     largest, start, turn = 0.0, 0, 0
     while start < len(images):
